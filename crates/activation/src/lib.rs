@@ -1,0 +1,1 @@
+//! Activations: ReLU, GELU and SiLU

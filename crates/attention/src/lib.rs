@@ -1,0 +1,1 @@
+//! Multi-head, grouped-query and multi-query attention

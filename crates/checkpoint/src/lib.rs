@@ -1,0 +1,1 @@
+//! Saving and loading modules: sources, reports, atomic folders

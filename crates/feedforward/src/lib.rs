@@ -1,0 +1,1 @@
+//! Feed-forward layers: the MLP and the gated MLP

@@ -1,0 +1,1 @@
+//! Composable transformer building blocks: the facade over the Formwork crates

@@ -1,0 +1,1 @@
+//! Arithmetic of transformer blocks on slices, with adjoints, and the thread team

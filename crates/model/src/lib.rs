@@ -1,0 +1,1 @@
+//! The config tree, the builder and the presets

@@ -1,0 +1,1 @@
+//! The waist of Formwork: modules, parameters, weights, passes, scopes, masks and caches

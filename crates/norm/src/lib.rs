@@ -1,0 +1,1 @@
+//! Normalisations: LayerNorm and RMSNorm

@@ -1,0 +1,1 @@
+//! What needs several parts at once: a folder loaded as a model with its tokenizer

@@ -1,0 +1,1 @@
+//! Tensors with run-time shapes, strided views, pooled storage and a reverse pass

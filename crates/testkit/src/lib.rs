@@ -1,0 +1,1 @@
+//! Test harness shared by the Formwork crates: op table, goldens, gradient checks

@@ -1,0 +1,1 @@
+//! Tokenizers: tokenizer.json, byte-level BPE training, bytes and characters
