@@ -1,0 +1,240 @@
+//! Which vector instructions run, and how one generic body is compiled for each of them.
+//!
+//! A plain `cargo build --release` targets the oldest x86-64 there is, so a loop alone becomes SSE2 code.
+//! [`dispatch`] runs a closure inside a function that is compiled for the best instruction set of this CPU.
+//! Whatever is *inlined* into that function becomes AVX2 or AVX-512 code; whatever is merely called does not.
+//! So a kernel is written as an `#[inline(always)]` body, and its public function dispatches **once per call**
+//! (or once per task of a parallel loop), never once per row or element:
+//!
+//! ```
+//! use formwork_kernels::{isa::{self, Isa}, Element};
+//!
+//! /// `y += a · x`.
+//! pub fn add_scaled<T: Element>(y: &mut [T], x: &[T], a: T) {
+//!     assert_eq!(y.len(), x.len(), "add_scaled: lengths differ");
+//!     isa::dispatch(#[inline(always)] |isa| body(isa, y, x, a));
+//! }
+//!
+//! // Slices arrive as arguments, not as captures, so that the compiler knows they do not overlap.
+//! // Every helper that it calls is `#[inline(always)]` as well; `Element::fast_exp` and its kin already are.
+//! #[inline(always)]
+//! fn body<T: Element>(isa: Isa, y: &mut [T], x: &[T], a: T) {
+//!     for (y, &x) in y.iter_mut().zip(x) {
+//!         *y = isa.mul_add(a, x, *y); // one rounding where the CPU fuses, two where it does not
+//!     }
+//! }
+//!
+//! let mut y = [1.0_f32; 37];
+//! add_scaled(&mut y, &[2.0; 37], 0.5);
+//! assert_eq!(y, [2.0; 37]);
+//! // A test runs every path that this machine has; threads of the team follow the caller's choice.
+//! for isa in Isa::available() {
+//!     let mut y = [1.0_f32; 37];
+//!     isa::with(isa, || add_scaled(&mut y, &[2.0; 37], 0.5));
+//!     assert_eq!(y, [2.0; 37]);
+//! }
+//! ```
+//!
+//! Write the hot part as plain loops, `zip` included. The closure of a `for_each`, `map` or `fold` over something
+//! longer than a few elements may end in a function of the standard library that is not inlined, and then it runs
+//! as SSE2 code with a library call for every `mul_add`, an order of magnitude slower; nothing but a measurement
+//! tells. For the same reason partial sums stay in arrays that are indexed by constants or by loops of constant
+//! length: an index that depends on data forces them out of their registers.
+//!
+//! Inside a parallel loop, dispatch in the task: `parallel(n, |i| isa::dispatch(#[inline(always)] |isa| …))`.
+//! A sum is not vectorised by the compiler, since that would reorder it: keep [`LANES`] partial sums in an
+//! array and add them at the end with [`sum_lanes`], which fixes the order for every instruction set.
+//!
+//! The environment variable `FORMWORK_KERNELS=scalar|avx2|avx512` (read once per process, the only one this
+//! crate reads) forces a path; asking for one that the CPU lacks falls back to the best it has below that.
+
+use crate::Element;
+use std::cell::Cell;
+use std::sync::OnceLock;
+
+/// Partial sums that a vectorised reduction keeps: one AVX-512 register of `f32`, or two of AVX2.
+pub const LANES: usize = 16;
+
+/// An instruction set that kernels are compiled for, in rising order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Isa {
+    /// What every CPU of the target has; multiplication and addition round separately.
+    Scalar,
+    /// AVX2 with FMA: 256-bit registers.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL: 512-bit registers.
+    Avx512,
+}
+
+impl Isa {
+    /// The best set that this CPU has, regardless of any override.
+    pub fn detected() -> Isa {
+        #[cfg(target_arch = "x86_64")]
+        {
+            use std::arch::is_x86_feature_detected as has;
+            if has!("avx2") && has!("fma") {
+                let wide = has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
+                return if wide { Isa::Avx512 } else { Isa::Avx2 };
+            }
+        }
+        Isa::Scalar
+    }
+
+    /// Every set that this CPU can run, [`Isa::Scalar`] first.
+    pub fn available() -> impl Iterator<Item = Isa> {
+        let best = Isa::detected();
+        [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(move |&isa| isa <= best)
+    }
+
+    /// `a · b + c`, rounded once where the set has a fused instruction and twice where it has not.
+    ///
+    /// `Float::mul_add` would call a slow library function there.
+    #[inline(always)]
+    pub fn mul_add<T: Element>(self, a: T, b: T, c: T) -> T {
+        match self {
+            Isa::Scalar => a * b + c,
+            Isa::Avx2 | Isa::Avx512 => a.mul_add(b, c),
+        }
+    }
+
+    fn named(name: &str) -> Option<Isa> {
+        match name {
+            "scalar" => Some(Isa::Scalar),
+            "avx2" => Some(Isa::Avx2),
+            "avx512" => Some(Isa::Avx512),
+            _ => None,
+        }
+    }
+}
+
+thread_local! {
+    static FORCED: Cell<Option<Isa>> = const { Cell::new(None) };
+}
+
+/// The set that [`dispatch`] uses on this thread now: the innermost [`with`], else `FORMWORK_KERNELS`, else the
+/// best of the CPU.
+///
+/// # Panics
+/// If `FORMWORK_KERNELS` holds another word than `scalar`, `avx2` or `avx512`.
+pub fn current() -> Isa {
+    static DEFAULT: OnceLock<Isa> = OnceLock::new();
+    FORCED.get().unwrap_or_else(|| {
+        *DEFAULT.get_or_init(|| match std::env::var("FORMWORK_KERNELS") {
+            Ok(name) => Isa::named(&name)
+                .unwrap_or_else(|| panic!("FORMWORK_KERNELS: expected scalar, avx2 or avx512, found {name}; unset it for the best"))
+                .min(Isa::detected()),
+            Err(_) => Isa::detected(),
+        })
+    })
+}
+
+/// Runs `f` with [`dispatch`] held to `isa`, or to the best below it that the CPU has; for tests and comparisons.
+///
+/// Holds for this thread and for the team's threads while they work for it. May be nested; a panic restores the
+/// setting.
+pub fn with<R>(isa: Isa, f: impl FnOnce() -> R) -> R {
+    struct Restore(Option<Isa>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            FORCED.set(self.0);
+        }
+    }
+    let _restore = Restore(FORCED.replace(Some(isa.min(Isa::detected()))));
+    f()
+}
+
+/// Runs `f` inside a function compiled for [`current`] and tells it which that is; see the [module](self).
+#[inline]
+pub fn dispatch<R>(f: impl FnOnce(Isa) -> R) -> R {
+    match current() {
+        // SAFETY: `current` never exceeds what `Isa::detected` found on this CPU.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => unsafe { avx512(f) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => unsafe { avx2(f) },
+        _ => f(Isa::Scalar),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn avx2<R>(f: impl FnOnce(Isa) -> R) -> R {
+    f(Isa::Avx2)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+fn avx512<R>(f: impl FnOnce(Isa) -> R) -> R {
+    f(Isa::Avx512)
+}
+
+/// Adds partial sums as a fixed binary tree: `(0+8)+(4+12)…`, the order that halving a register gives.
+#[inline(always)]
+pub fn sum_lanes<T: Element>(lanes: [T; LANES]) -> T {
+    let (mut eight, mut four) = ([T::zero(); 8], [T::zero(); 4]);
+    for i in 0..8 {
+        eight[i] = lanes[i] + lanes[i + 8];
+    }
+    for i in 0..4 {
+        four[i] = eight[i] + eight[i + 4];
+    }
+    (four[0] + four[2]) + (four[1] + four[3])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forced_set_is_told_to_the_body_and_then_forgotten() {
+        let before = current();
+        for isa in Isa::available() {
+            assert_eq!(with(isa, || dispatch(|told| (told, current()))), (isa, isa));
+        }
+        assert_eq!(current(), before);
+    }
+
+    #[test]
+    fn the_inner_force_wins_and_a_panic_restores_the_outer_one() {
+        let best = Isa::detected();
+        with(best, || {
+            let caught = std::panic::catch_unwind(|| {
+                with(Isa::Scalar, || {
+                    assert_eq!(current(), Isa::Scalar);
+                    panic!("on purpose");
+                })
+            });
+            assert!(caught.is_err());
+            assert_eq!(current(), best);
+        });
+    }
+
+    #[test]
+    fn a_set_beyond_the_cpu_is_never_chosen() {
+        assert!(with(Isa::Avx512, current) <= Isa::detected());
+    }
+
+    #[test]
+    fn names_of_the_override_are_the_documented_three() {
+        let found: Vec<_> =
+            ["scalar", "avx2", "avx512", "AVX2", ""].map(Isa::named).into_iter().flatten().collect();
+        assert_eq!(found, [Isa::Scalar, Isa::Avx2, Isa::Avx512]);
+    }
+
+    #[test]
+    fn lanes_are_added_once_each() {
+        let lanes: [f64; LANES] = std::array::from_fn(|i| (1u32 << i) as f64);
+        assert_eq!(sum_lanes(lanes), 65535.0);
+    }
+
+    #[test]
+    fn lanes_are_joined_by_halves() {
+        let lanes: [f32; LANES] = std::array::from_fn(|i| 1.0 / (i as f32 + 3.0));
+        let mut halved = lanes.to_vec();
+        while let n @ 2.. = halved.len() {
+            halved = (0..n / 2).map(|i| halved[i] + halved[i + n / 2]).collect();
+        }
+        assert_eq!(sum_lanes(lanes).to_bits(), halved[0].to_bits());
+    }
+}

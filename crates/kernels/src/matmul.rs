@@ -1,0 +1,255 @@
+//! Matrix products: `out = alpha · A · B`, stored or added, in all transpositions, strided and batched.
+//!
+//! `A` is `[rows, depth]`, `B` is `[depth, cols]`, `out` is `[rows, cols]`; a transposition is a [`Mat`] with its
+//! strides exchanged, and costs nothing. A linear layer is `y = x·Wᵀ`, its adjoints are `dy·W` and `dyᵀ·x`.
+//!
+//! One of three paths does the work, chosen by shape and strides alone:
+//! - up to eight rows against `Wᵀ` (up to 32 if `W` is large), which is what decoding does: our own row products,
+//!   which allocate nothing and give a row the same bits alone and in the batch;
+//! - everything else: the `gemm` crate, one call per tile of the output. It packs operands into memory that it
+//!   takes from the system for each call (at most about a copy of the tile's operands);
+//! - everything else while another instruction set than the CPU's best is forced: our own blocked loop, which
+//!   allocates nothing either. The crate cannot be held to a set. For it a row of a batch equals the row alone.
+//!
+//! Outputs are cut into tiles by shape alone, so any number of threads gives the same bits. The crate fits its
+//! blocks to the caches it finds, so the last bits may differ between machines.
+//!
+//! ```
+//! use formwork_kernels::{matmul::{Mat, MatMut, matmul}, Write};
+//! let dy = [1.0_f64, 2.0]; // [2, 1]
+//! let x = [3.0_f64, 4.0, 5.0, 6.0]; // [2, 2]
+//! let mut dw = [10.0_f64, 20.0]; // [1, 2]: one gradient is there already
+//! matmul(
+//!     MatMut::row_major(&mut dw, 1, 2),
+//!     Mat::row_major(&dy, 2, 1).transposed(),
+//!     Mat::row_major(&x, 2, 2),
+//!     1.0,
+//!     Write::Add,
+//! );
+//! assert_eq!(dw, [10.0 + 13.0, 20.0 + 16.0]);
+//! ```
+
+pub(crate) mod external;
+mod panels;
+mod plan;
+mod product;
+mod reference;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+pub use reference::reference;
+
+use crate::isa::{self, Isa};
+use crate::team::parallel;
+use crate::{Element, Write};
+use plan::Plan;
+use product::{Product, View};
+
+/// A matrix to read: element `(i, j)` is `data[i · row_stride + j · col_stride]`.
+///
+/// A stride of 0 repeats a row or a column.
+#[derive(Clone, Copy, Debug)]
+pub struct Mat<'a, T> {
+    /// What the matrix lies in; it may be longer than needed.
+    pub data: &'a [T],
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of columns.
+    pub cols: usize,
+    /// Elements from one row to the next.
+    pub row_stride: usize,
+    /// Elements from one column to the next.
+    pub col_stride: usize,
+}
+
+impl<'a, T> Mat<'a, T> {
+    /// A matrix whose rows follow one another in `data`.
+    pub fn row_major(data: &'a [T], rows: usize, cols: usize) -> Self {
+        Mat { data, rows, cols, row_stride: cols, col_stride: 1 }
+    }
+
+    /// The same memory with rows and columns exchanged.
+    #[must_use]
+    pub fn transposed(self) -> Self {
+        Mat {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    /// How many elements of `data` the matrix reaches over; `None` if that is beyond counting.
+    fn extent(&self) -> Option<usize> {
+        extent(self.rows, self.cols, self.row_stride, self.col_stride)
+    }
+}
+
+/// A matrix to write: element `(i, j)` is `data[i · row_stride + j]`.
+#[derive(Debug)]
+pub struct MatMut<'a, T> {
+    /// What the matrix lies in; it may be longer than needed, and what is between the rows is left alone.
+    pub data: &'a mut [T],
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of columns.
+    pub cols: usize,
+    /// Elements from one row to the next, at least `cols`.
+    pub row_stride: usize,
+}
+
+impl<'a, T> MatMut<'a, T> {
+    /// A matrix whose rows follow one another in `data`.
+    pub fn row_major(data: &'a mut [T], rows: usize, cols: usize) -> Self {
+        MatMut { data, rows, cols, row_stride: cols }
+    }
+}
+
+/// Several products of one shape: product `i` begins `i` steps into the data of each matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Number of products.
+    pub count: usize,
+    /// Elements from one `A` to the next; 0 uses the same one for all.
+    pub a_step: usize,
+    /// Elements from one `B` to the next; 0 uses the same one for all.
+    pub b_step: usize,
+    /// Elements from one output to the next, at least what one output reaches over.
+    pub out_step: usize,
+}
+
+/// `out = alpha · a · b`, or `out += alpha · a · b`; see the [module](self).
+///
+/// Not a number and infinity propagate as in a sum of products. A depth of 0 stores zeros or adds nothing.
+///
+/// # Panics
+/// If the shapes do not fit each other or a matrix reaches past its data.
+pub fn matmul<T: Element>(out: MatMut<'_, T>, a: Mat<'_, T>, b: Mat<'_, T>, alpha: T, write: Write) {
+    let out_step = out.data.len();
+    matmul_batched(out, a, b, alpha, write, Batch { count: 1, a_step: 0, b_step: 0, out_step });
+}
+
+/// [`matmul`] for `batch.count` products; the matrices describe the first one and hold the data of all.
+///
+/// # Panics
+/// As [`matmul`], for every product, and if two outputs would overlap.
+pub fn matmul_batched<T: Element>(
+    out: MatMut<'_, T>,
+    a: Mat<'_, T>,
+    b: Mat<'_, T>,
+    alpha: T,
+    write: Write,
+    batch: Batch,
+) {
+    check(&out, &a, &b, &batch);
+    if batch.count == 0 || out.rows == 0 || out.cols == 0 {
+        return;
+    }
+    let MatMut { data, rows, cols, row_stride } = out;
+    let first = Product {
+        rows,
+        cols,
+        depth: a.cols,
+        a: View::of(&a),
+        b: View::of(&b),
+        out: data.as_mut_ptr(),
+        out_stride: row_stride,
+        alpha,
+        write,
+    };
+    let path = Path::of(&first);
+    let plan = Plan::of(path, batch.count, first.rows, first.cols, first.depth);
+    parallel(plan.tasks(), |task| {
+        for part in plan.parts(task) {
+            // SAFETY: `check` showed that every matrix of every product lies within its data; the plan's parts
+            // lie within the product and no two of them share an element of an output.
+            unsafe { path.run(first.of_batch(&batch, part.index).tile(part.rows, part.cols)) };
+        }
+    });
+}
+
+/// Who computes a tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Path {
+    /// Row products against a transposed matrix.
+    Rows,
+    /// The `gemm` crate.
+    External,
+    /// Our own blocked loop.
+    Panels,
+}
+
+impl Path {
+    fn of<T: Element>(p: &Product<T>) -> Path {
+        let isa = isa::current();
+        if rows::take(p) {
+            Path::Rows
+        } else if isa == Isa::detected() && (isa != Isa::Scalar || cfg!(not(target_arch = "x86_64"))) {
+            Path::External
+        } else {
+            Path::Panels
+        }
+    }
+
+    /// # Safety
+    /// As [`Product`] says.
+    unsafe fn run<T: Element>(self, p: Product<T>) {
+        // SAFETY: handed on.
+        unsafe {
+            match self {
+                Path::Rows => rows::run(p),
+                Path::External => external::run(p),
+                Path::Panels => panels::run(p),
+            }
+        }
+    }
+}
+
+/// How many elements a strided matrix reaches over; `None` if that is beyond counting.
+fn extent(rows: usize, cols: usize, row_stride: usize, col_stride: usize) -> Option<usize> {
+    if rows == 0 || cols == 0 {
+        return Some(0);
+    }
+    (rows - 1).checked_mul(row_stride)?.checked_add((cols - 1).checked_mul(col_stride)?)?.checked_add(1)
+}
+
+/// Panics unless all products lie within the data and no two outputs overlap.
+fn check<T>(out: &MatMut<'_, T>, a: &Mat<'_, T>, b: &Mat<'_, T>, batch: &Batch) {
+    assert!(
+        a.rows == out.rows && b.cols == out.cols && a.cols == b.rows,
+        "matmul: expected [rows, depth] · [depth, cols] into [rows, cols], found [{}, {}] · [{}, {}] into [{}, {}]",
+        a.rows,
+        a.cols,
+        b.rows,
+        b.cols,
+        out.rows,
+        out.cols
+    );
+    let Some(last) = batch.count.checked_sub(1) else { return };
+    assert!(
+        out.rows <= 1 || out.row_stride >= out.cols,
+        "matmul: expected a row stride of at least {} for the output, found {}",
+        out.cols,
+        out.row_stride
+    );
+    let out_extent = extent(out.rows, out.cols, out.row_stride, 1);
+    assert!(
+        batch.count == 1 || out_extent.is_some_and(|e| batch.out_step >= e),
+        "matmul: expected outputs that do not overlap, found a step of {} over an extent of {out_extent:?}",
+        batch.out_step
+    );
+    for (name, extent, step, len) in [
+        ("a", a.extent(), batch.a_step, a.data.len()),
+        ("b", b.extent(), batch.b_step, b.data.len()),
+        ("out", out_extent, batch.out_step, out.data.len()),
+    ] {
+        let needed =
+            extent.and_then(|e| if e == 0 { Some(0) } else { last.checked_mul(step)?.checked_add(e) });
+        assert!(
+            needed.is_some_and(|n| n <= len),
+            "matmul: expected {name} to lie within its {len} elements, found that it needs {needed:?}"
+        );
+    }
+}
