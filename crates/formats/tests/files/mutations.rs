@@ -1,0 +1,201 @@
+//! Thousands of random damages to a sound file: never a panic, never more memory than the file
+//! can justify, and whatever is accepted is consistent.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use crate::support::{Numbers, file, sound};
+use formwork_formats::{Archive, Bytes, SafeTensors};
+
+thread_local! {
+    /// Bytes this thread holds now, and the most it has held.
+    static HELD: Cell<(isize, isize)> = const { Cell::new((0, 0)) };
+}
+
+struct Counting;
+
+fn count(change: isize) {
+    // A thread that is ending has no locals any more; nothing is measured there.
+    let _ = HELD.try_with(|held| {
+        let (now, most) = held.get();
+        held.set((now + change, most.max(now + change)));
+    });
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: as above; `memory` came from `System` because everything here does.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The most memory that `work` held beyond what was held before.
+fn peak<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = HELD.with(|held| {
+        let (now, _) = held.get();
+        held.set((now, now));
+        now
+    });
+    let value = work();
+    (value, HELD.with(|held| held.get().1 - before) as usize)
+}
+
+/// What a small file may cost: far less than the 64 MiB allowed, so that a count which is trusted
+/// before it is checked cannot hide.
+const SLACK: usize = 64 << 10;
+
+/// Parses `bytes`; if that is accepted, checks it and takes every number out. Returns whether.
+fn survives(bytes: &[u8]) -> bool {
+    let owned = Bytes::from(bytes.to_vec());
+    let (parsed, cost) = peak(|| SafeTensors::from_bytes(owned));
+    assert!(cost <= 4 * bytes.len() + SLACK, "{cost} bytes to parse a file of {}", bytes.len());
+    let Ok(parsed) = parsed.map_err(|error| assert!(!error.to_string().is_empty())) else { return false };
+    let mut total = 0;
+    for entry in parsed.entries() {
+        assert_eq!(entry.dtype().size_of(entry.shape()), Some(entry.bytes().len()));
+        assert!(std::ptr::eq(parsed.entry(entry.name()).unwrap(), entry));
+        total += entry.bytes().len();
+        let (read, cost) = peak(|| (entry.to_f32(), entry.to_i64(), entry.to_f64()));
+        assert!(cost <= 16 * bytes.len() + SLACK, "{cost} bytes to read {}", entry.bytes().len());
+        if let (Ok(copied), Some(view)) = (read.0, entry.as_f32()) {
+            assert!(copied.iter().zip(&*view).all(|(a, b)| a.to_bits() == b.to_bits()));
+        }
+    }
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    assert_eq!(8 + header + total, bytes.len());
+    true
+}
+
+/// Numbers and tokens that parsers have fallen over.
+const TOKENS: [&str; 24] = [
+    "0",
+    "1",
+    "-1",
+    "4",
+    "9",
+    "4294967296",
+    "9223372036854775807",
+    "18446744073709551615",
+    "18446744073709551616",
+    "1e400",
+    "0.5",
+    "null",
+    "{}",
+    "[]",
+    "\"",
+    "\\",
+    "\"F64\"",
+    "\"BOOL\"",
+    "\"__metadata__\":{},",
+    "\"x\":",
+    ",",
+    "]",
+    "}",
+    "\"data_offsets\":[0,0],",
+];
+
+fn mutate(bytes: &mut Vec<u8>, numbers: &mut Numbers) {
+    let at = numbers.below(bytes.len().max(1)).min(bytes.len());
+    // Most of the interest is in the header's text, which begins at 8.
+    let inside = (8 + numbers.below(640)).min(bytes.len());
+    match numbers.below(10) {
+        0 if at < bytes.len() => bytes[at] ^= 1 << numbers.below(8),
+        1 if inside < bytes.len() => bytes[inside] = numbers.next() as u8,
+        2 => bytes.truncate(at),
+        3 => bytes.extend((0..numbers.below(70)).map(|i| i as u8)),
+        4 => drop(bytes.splice(inside..inside, TOKENS[numbers.below(TOKENS.len())].bytes())),
+        5 => {
+            let end = (inside + numbers.below(20)).min(bytes.len());
+            bytes.drain(inside..end);
+        }
+        6 => {
+            let end = (inside + numbers.below(90)).min(bytes.len());
+            let piece = bytes[inside..end].to_vec();
+            let to = (8 + numbers.below(640)).min(bytes.len());
+            bytes.splice(to..to, piece);
+        }
+        7 if bytes.len() >= 8 => {
+            let length = match numbers.below(3) {
+                0 => numbers.next(),
+                1 => numbers.next() >> numbers.below(64),
+                _ => numbers.below(2 * bytes.len()) as u64,
+            };
+            bytes[..8].copy_from_slice(&length.to_le_bytes());
+        }
+        _ => {
+            // A number of the header becomes another one.
+            let is_digit = |i: &usize| bytes.get(*i).is_some_and(u8::is_ascii_digit);
+            let Some(start) = (inside..bytes.len()).find(is_digit) else { return };
+            let end = (start..bytes.len()).find(|i| !is_digit(i)).unwrap_or(bytes.len());
+            bytes.splice(start..end, TOKENS[numbers.below(10)].bytes());
+        }
+    }
+}
+
+#[test]
+fn damaged_files_never_panic_nor_take_memory_they_cannot_justify() {
+    let whole = sound();
+    assert!(survives(&whole));
+    let (mut accepted, mut refused) = (0, 0);
+    for seed in 0..12_000 {
+        let mut numbers = Numbers(seed);
+        let mut bytes = whole.clone();
+        for _ in 0..=numbers.below(3) {
+            mutate(&mut bytes, &mut numbers);
+        }
+        // Half the time the length is set right again, or most damage would stop at it.
+        if numbers.below(2) == 0 && bytes.len() > 8 + 63 {
+            let header = bytes.len() - 8 - 63;
+            bytes[..8].copy_from_slice(&(header as u64).to_le_bytes());
+        }
+        if survives(&bytes) { accepted += 1 } else { refused += 1 }
+    }
+    assert!(accepted > 100, "{accepted} accepted: the damage never reaches past the first checks");
+    assert!(refused > 5_000, "{refused} refused: the damage does nothing");
+}
+
+#[test]
+fn a_damaged_index_never_panics() {
+    let index = br#"{"metadata": {"total_size": 63}, "weight_map": {"wte.weight": "a.safetensors", "ids": "a.safetensors", "x": "b/c.safetensors"}}"#;
+    for seed in 0..4_000 {
+        let mut numbers = Numbers(seed);
+        let mut bytes = index.to_vec();
+        for _ in 0..=numbers.below(3) {
+            mutate(&mut bytes, &mut numbers);
+        }
+        let shards = [("a.safetensors".to_owned(), Bytes::from(sound()))];
+        let (opened, cost) = peak(|| Archive::from_shards(&bytes, shards));
+        assert!(cost <= 4 * bytes.len() + SLACK, "{cost} bytes for an index of {}", bytes.len());
+        if let Err(error) = opened {
+            assert!(!error.to_string().is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_header_full_of_tensors_costs_a_few_times_its_length() {
+    let tensor = |i: usize| format!(r#""{i:x}":{{"dtype":"U8","shape":[0,0,0,0],"data_offsets":[0,0]}}"#);
+    let header = format!("{{{}}}", (0..20_000).map(tensor).collect::<Vec<_>>().join(","));
+    let bytes = file(header, b"");
+    let len = bytes.len();
+    let (parsed, cost) = peak(|| SafeTensors::from_bytes(Bytes::from(bytes)));
+    assert_eq!(parsed.unwrap().entries().len(), 20_000);
+    assert!(cost <= 4 * len + (64 << 20), "{cost} bytes for a file of {len}");
+}
