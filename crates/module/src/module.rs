@@ -1,0 +1,136 @@
+//! What a module is, and how its parameters are visited.
+
+use std::{fmt::Debug, sync::Arc};
+
+use crate::{At, Param, Pass, Result, Tensor, Weight};
+
+/// A part of a model: it computes, and it shows what it holds.
+pub trait Module: Debug + Send + Sync {
+    /// The output for `x`; most modules keep the leading axes and change the last.
+    ///
+    /// # Errors
+    /// A shape or a setting that does not fit; the parent adds the path.
+    fn forward(&self, x: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor>;
+
+    /// Shows every parameter once, under its own name, in the order in which they were built.
+    fn visit(&self, v: &mut dyn Visit);
+
+    /// As [`visit`](Module::visit), handing out the weights themselves, so that they can be replaced in place.
+    ///
+    /// # Errors
+    /// Those of the visitor, and a part that a living tensor still holds.
+    fn visit_mut(&mut self, v: &mut dyn VisitMut) -> Result<()>;
+}
+
+/// Receives a walk over the parameters of a module.
+pub trait Visit {
+    /// A child named `name` begins.
+    fn enter(&mut self, name: &str);
+    /// The child ends.
+    fn leave(&mut self);
+    /// A parameter of the current child.
+    fn param(&mut self, name: &str, param: &Param);
+}
+
+/// Receives a walk over the parameters and weights of a module, and may replace the weights.
+pub trait VisitMut {
+    /// A child named `name` begins.
+    fn enter(&mut self, name: &str);
+    /// The child ends.
+    fn leave(&mut self);
+    /// A parameter that is no matrix of a linear layer: a gain, a bias, a position table.
+    ///
+    /// # Errors
+    /// Whatever the visitor refuses.
+    fn param(&mut self, name: &str, param: &mut Param) -> Result<()>;
+    /// A weight; assigning to it replaces it: `*weight = Arc::new(Adapter::around(weight.clone()))`.
+    ///
+    /// # Errors
+    /// Whatever the visitor refuses.
+    fn weight(&mut self, name: &str, weight: &mut Arc<dyn Weight>) -> Result<()>;
+}
+
+/// Writes `visit` and `visit_mut` of a [`Module`] from the names of the fields that are modules, in building order.
+///
+/// The field's name is the child's name. See the [crate example](crate).
+#[macro_export]
+macro_rules! children {
+    ($($field:ident),* $(,)?) => {
+        fn visit(&self, v: &mut dyn $crate::Visit) {
+            $(
+                v.enter(stringify!($field));
+                self.$field.visit(v);
+                v.leave();
+            )*
+            let _ = v;
+        }
+        fn visit_mut(&mut self, v: &mut dyn $crate::VisitMut) -> $crate::Result<()> {
+            $(
+                v.enter(stringify!($field));
+                $crate::At::at(self.$field.visit_mut(v), stringify!($field))?;
+                v.leave();
+            )*
+            let _ = v;
+            Ok(())
+        }
+    };
+}
+
+/// The dotted path during a walk.
+#[derive(Default)]
+struct Path(Vec<String>);
+
+impl Path {
+    fn to(&self, name: &str) -> String {
+        let mut path = self.0.join(".");
+        if !path.is_empty() {
+            path.push('.');
+        }
+        path + name
+    }
+}
+
+/// Every parameter with its full name, in building order.
+pub fn params<M: Module + ?Sized>(module: &M) -> Vec<(String, Param)> {
+    struct List(Path, Vec<(String, Param)>);
+    impl Visit for List {
+        fn enter(&mut self, name: &str) {
+            self.0.0.push(name.to_owned());
+        }
+        fn leave(&mut self) {
+            self.0.0.pop();
+        }
+        fn param(&mut self, name: &str, param: &Param) {
+            self.1.push((self.0.to(name), param.clone()));
+        }
+    }
+    let mut list = List(Path::default(), Vec::new());
+    module.visit(&mut list);
+    list.1
+}
+
+/// What [`weights_mut`] calls with a weight and its full name; assigning to the weight replaces it.
+pub type Replace<'f> = dyn FnMut(&str, &mut Arc<dyn Weight>) -> Result<()> + 'f;
+
+/// Calls `f` with the full name of every weight, which it may replace.
+///
+/// # Errors
+/// Those of `f`, with the weight's path.
+pub fn weights_mut<M: Module + ?Sized>(module: &mut M, f: &mut Replace<'_>) -> Result<()> {
+    struct Each<'a>(Path, &'a mut Replace<'a>);
+    impl VisitMut for Each<'_> {
+        fn enter(&mut self, name: &str) {
+            self.0.0.push(name.to_owned());
+        }
+        fn leave(&mut self) {
+            self.0.0.pop();
+        }
+        fn param(&mut self, _: &str, _: &mut Param) -> Result<()> {
+            Ok(())
+        }
+        fn weight(&mut self, name: &str, weight: &mut Arc<dyn Weight>) -> Result<()> {
+            (self.1)(&self.0.to(name), weight).at(name)
+        }
+    }
+    module.visit_mut(&mut Each(Path::default(), f))
+}
