@@ -1,0 +1,148 @@
+//! What a model takes: parameters, operations, bytes, from its outline alone.
+//!
+//! - **Operations** of one token's forward pass, a multiplication and an addition counted as two:
+//!   `2 · Σ matrices + Σ_layers 4·h·e·keys`. Matrices are all parameters of two axes except tables that are only looked
+//!   up; a tied table is the head and counts. `keys` is how many keys a token of a full context sees on average:
+//!   `(context + 1) / 2` under a causal mask, `context` under a bidirectional one. Norms, softmax and activations are
+//!   left out, below 1% in any model of size. A training step takes about three times as much.
+//! - **Cache**: `Σ_layers 2·g·e` numbers per token.
+//! - **Training**: weights, gradients and two moments at 4 bytes each, and what a forward pass keeps for its backward,
+//!   an estimate of `4d + 2(h + g)·e + h + 2f` numbers per token and layer (`3f` if gated) plus `2d`: two normed inputs,
+//!   two sums, q, k, v, the heads' output with its log-sum-exp, and the hidden rows.
+//!
+//! A stranger's part counts with its parameters; its attention, cache and activations are not known here.
+//!
+//! ```
+//! use formwork_model::{Builder, Description, presets};
+//!
+//! let small = Description::of(&Builder::new(presets::gpt2_small()))?;
+//! assert_eq!((small.parameters, small.kv_bytes_per_token), (124_439_808, 36_864));
+//! // 2 · (12 · 12 · 768² + 50257 · 768) in matrices, 12 · 4 · 768 · 1025 / 2 in attention
+//! assert_eq!(small.flops_per_token, 2 * (84_934_656 + 38_597_376) + 18_892_800);
+//! # Ok::<(), formwork_model::Error>(())
+//! ```
+
+use formwork_module::Mask;
+use serde::Serialize;
+
+use crate::{
+    Builder, FeedForwardConfig, HeadConfig, ModelConfig, MultiHeadConfig, Outline, Result, outline::starred,
+};
+
+/// What a model is and takes; see the [module](self).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Description {
+    /// The config's name.
+    pub name: String,
+    /// The config, its layers in the shortest form.
+    pub config: serde_json::Value,
+    /// Number of parameters; a tied table counts once.
+    pub parameters: u64,
+    /// The same by part, in building order.
+    pub parameters_by_part: Vec<Part>,
+    /// Operations of one token's forward pass, averaged over a full context.
+    pub flops_per_token: u64,
+    /// Bytes per token of a cache of 16-bit numbers, as models are usually compared.
+    pub kv_bytes_per_token: u64,
+    /// Bytes per token of a cache of 32-bit numbers.
+    pub kv_bytes_per_token_f32: u64,
+    /// Bytes of the weights as 32-bit numbers.
+    pub weight_bytes: u64,
+    /// Bytes of a training step over one full context with 32-bit numbers, an estimate.
+    pub training_bytes: u64,
+}
+
+/// The parameters that belong together, over all layers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// The path, with `*` for the layer: `blocks.*.attn`.
+    pub name: String,
+    /// Number of parameters.
+    pub parameters: u64,
+}
+
+impl Description {
+    /// Describes what a builder would build; no memory is taken for weights.
+    ///
+    /// # Errors
+    /// As [`Builder::build`].
+    pub fn of(builder: &Builder) -> Result<Self> {
+        let (config, outline) = (builder.config(), Outline::of(builder)?);
+        let parameters = outline.parameters();
+        let cached: u64 =
+            heads(config).map(|attn| 2 * (attn.kv_heads() * attn.head_dim(config.dim)) as u64).sum();
+        Ok(Self {
+            name: config.name.clone(),
+            config: crate::config::compact(config),
+            parameters,
+            parameters_by_part: by_part(&outline),
+            flops_per_token: flops(config, &outline),
+            kv_bytes_per_token: 2 * cached,
+            kv_bytes_per_token_f32: 4 * cached,
+            weight_bytes: 4 * parameters,
+            training_bytes: training_bytes(config, parameters, config.context as u64),
+        })
+    }
+}
+
+/// The attentions of our own kind.
+fn heads(config: &ModelConfig) -> impl Iterator<Item = &MultiHeadConfig> {
+    config.blocks.iter().filter_map(|block| block.multi_head())
+}
+
+fn by_part(outline: &Outline) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    for line in &outline.lines {
+        let name = starred(&line.name);
+        // Down to `embed.tokens`, `blocks.*.attn`, `norm`; the last segment is the parameter's own name.
+        let depth = if name.starts_with("blocks.") { 3 } else { 2 };
+        let segments: Vec<_> = name.split('.').collect();
+        let name = segments[..depth.min(segments.len() - 1)].join(".");
+        let parameters = line.shape.len() as u64;
+        match parts.iter_mut().find(|part| part.name == name) {
+            Some(part) => part.parameters += parameters,
+            None => parts.push(Part { name, parameters }),
+        }
+    }
+    parts
+}
+
+fn flops(config: &ModelConfig, outline: &Outline) -> u64 {
+    let looked_up = |name: &str| match name {
+        "embed.tokens.weight" => matches!(config.head, HeadConfig::Untied {}),
+        name => name.starts_with("embed.position."),
+    };
+    let matrices = outline.lines.iter().filter(|line| line.shape.rank() == 2 && !looked_up(&line.name));
+    let matrices: u64 = matrices.map(|line| line.shape.len() as u64).sum();
+    let context = config.context as u64;
+    let scores = heads(config).map(|attn| {
+        let width = (attn.heads * attn.head_dim(config.dim)) as u64;
+        match attn.mask {
+            Mask::Causal => 2 * width * (context + 1),
+            _ => 4 * width * context,
+        }
+    });
+    2 * matrices + scores.sum::<u64>()
+}
+
+/// Weights, gradients, two moments, and what a forward pass over `tokens` tokens keeps.
+fn training_bytes(config: &ModelConfig, parameters: u64, tokens: u64) -> u64 {
+    let layers = config.blocks.iter().filter_map(|block| block.residual());
+    let kept: usize = layers
+        .map(|parts| {
+            let attn = match &parts.attn {
+                crate::AttentionConfig::MultiHead(a) => {
+                    2 * (a.heads + a.kv_heads()) * a.head_dim(config.dim) + a.heads
+                }
+                crate::AttentionConfig::Custom(_) => 0,
+            };
+            let ffn = match &parts.ffn {
+                FeedForwardConfig::Mlp(ffn) => 2 * ffn.hidden,
+                FeedForwardConfig::Gated(ffn) => 3 * ffn.hidden,
+                FeedForwardConfig::Custom(_) => 0,
+            };
+            4 * config.dim + attn + ffn
+        })
+        .sum();
+    16 * parameters + 4 * tokens * (kept + 2 * config.dim) as u64
+}

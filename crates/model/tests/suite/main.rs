@@ -1,0 +1,13 @@
+//! What must hold of whole models, across families, wirings and settings.
+// A test that unwraps fails where it should; helpers take views by value, as the model does.
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
+
+mod builder;
+mod common;
+mod config;
+mod decoding;
+mod goldens;
+mod hooks;
+mod legality;
+mod presets;
+mod training;
