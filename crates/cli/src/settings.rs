@@ -1,0 +1,108 @@
+//! The settings of generation: what the command line says, over what the model's folder says.
+
+use std::{fs, path::Path};
+
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use formwork::{generate::Settings, module::config, recipes};
+
+use crate::failure::{Failure, Result};
+
+/// The model's own settings, in its folder; the fields are those of [`Settings`].
+const FILE: &str = "generation.json";
+
+/// The flags that choose how tokens are drawn. One of them is enough for the model's own choice not to count.
+const SAMPLING: [&str; 6] = ["greedy", "temperature", "top-k", "top-p", "min-p", "repetition-penalty"];
+
+/// The flags.
+pub(crate) fn args() -> Vec<Arg> {
+    let number = |name: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .value_name("X")
+            .value_parser(value_parser!(f64))
+            .allow_negative_numbers(true)
+            .help(help)
+    };
+    vec![
+        Arg::new("max-tokens")
+            .long("max-tokens")
+            .value_name("N")
+            .value_parser(value_parser!(usize))
+            .help("The most new tokens [default: 128]"),
+        Arg::new("greedy")
+            .long("greedy")
+            .action(ArgAction::SetTrue)
+            .conflicts_with_all(["temperature", "top-k", "top-p", "min-p"])
+            .help("The likeliest token every time"),
+        number("temperature", "Sharper below 1, flatter above; 0 is greedy"),
+        Arg::new("top-k")
+            .long("top-k")
+            .value_name("K")
+            .value_parser(value_parser!(usize))
+            .help("Draw from the K likeliest tokens"),
+        number("top-p", "Draw from the likeliest tokens that hold this share of the probability"),
+        number("min-p", "Draw from tokens at least this many times as likely as the likeliest"),
+        number("repetition-penalty", "A factor against tokens that the text has already; 1 is none"),
+        Arg::new("seed")
+            .long("seed")
+            .value_name("S")
+            .value_parser(value_parser!(u64))
+            .help("The same seed draws the same text [default: 0]"),
+        Arg::new("stop")
+            .long("stop")
+            .value_name("TEXT")
+            .action(ArgAction::Append)
+            .allow_hyphen_values(true)
+            .help("End before this text; may be given several times"),
+        Arg::new("ignore-eos")
+            .long("ignore-eos")
+            .action(ArgAction::SetTrue)
+            .help("Go on past a token that ends a text"),
+    ]
+}
+
+/// The settings for a model in `folder`.
+pub(crate) fn read(matches: &ArgMatches, folder: &Path) -> Result<Settings> {
+    let mut settings = own(folder)?.unwrap_or_default();
+    let given = |name: &str| matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine);
+    if SAMPLING.iter().any(|name| given(name)) {
+        let Settings { seed, max_tokens, end, stop, .. } = settings;
+        settings = Settings { seed, max_tokens, end, stop, ..Settings::default() };
+    }
+    if matches.get_flag("greedy") {
+        settings.temperature = 0.0;
+    }
+    let number = |name: &str| matches.get_one::<f64>(name).copied();
+    settings.temperature = number("temperature").unwrap_or(settings.temperature);
+    settings.top_k = matches.get_one("top-k").copied().or(settings.top_k);
+    settings.top_p = number("top-p").or(settings.top_p);
+    settings.min_p = number("min-p").or(settings.min_p);
+    settings.repetition_penalty = number("repetition-penalty").unwrap_or(settings.repetition_penalty);
+    settings.seed = matches.get_one("seed").copied().unwrap_or(settings.seed);
+    settings.max_tokens = matches.get_one("max-tokens").copied().unwrap_or(settings.max_tokens);
+    settings.stop.extend(matches.get_many::<String>("stop").into_iter().flatten().cloned());
+    if matches.get_flag("ignore-eos") {
+        settings.end.clear();
+    }
+    Ok(settings)
+}
+
+/// What the folder says, or the run that a checkpoint belongs to.
+fn own(folder: &Path) -> Result<Option<Settings>> {
+    // What is wrong with a folder that is no model is said when it is loaded.
+    let Ok(home) = recipes::home(folder) else { return Ok(None) };
+    let path = home.join(FILE);
+    if path.is_file() { parse(&path).map(Some) } else { Ok(None) }
+}
+
+fn parse(path: &Path) -> Result<Settings> {
+    let failed =
+        |problem: &dyn std::fmt::Display| Failure::failed(format_args!("{}: {problem}", path.display()));
+    let text = fs::read(path).map_err(|error| failed(&error))?;
+    let value =
+        serde_json::from_slice(&text).map_err(|error| failed(&format_args!("expected JSON: {error}")))?;
+    let settings: Settings = config::read(value).map_err(|error| failed(&error))?;
+    // Here a number out of range is the file's fault, later it would be taken for a flag's.
+    settings.request().map_err(|error| failed(&error))?;
+    Ok(settings)
+}
