@@ -1,1 +1,11 @@
-//! Shared by the examples.
+//! What the examples share: options, text to learn from, a progress bar, and two answers to "is this loss good?".
+#![forbid(unsafe_code)]
+
+pub mod baseline;
+mod options;
+mod progress;
+mod text;
+
+pub use options::{Options, run_folder};
+pub use progress::Bar;
+pub use text::repository_text;

@@ -1,0 +1,76 @@
+//! The few options that examples take.
+
+use std::path::PathBuf;
+
+use formwork::{At, Error, Result};
+
+use crate::repository_text;
+
+/// `--tiny`, `--text FILE`, `--model FOLDER`, `--out FOLDER`, and words that are none of them.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Finish in seconds, for tests.
+    pub tiny: bool,
+    /// A text to use instead of the example's own.
+    pub text: Option<PathBuf>,
+    /// A model's folder to use instead of the example's own.
+    pub model: Option<PathBuf>,
+    /// Where to leave what the example writes.
+    pub out: Option<PathBuf>,
+    /// Everything else, in order.
+    pub rest: Vec<String>,
+}
+
+impl Options {
+    /// Reads the program's arguments.
+    ///
+    /// # Errors
+    /// An option that no example has, or one without its value.
+    pub fn from_args() -> Result<Self> {
+        let mut options = Self::default();
+        let mut args = std::env::args().skip(1);
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or_else(|| Error::invalid(&arg, "a path after it", "nothing"));
+            match arg.as_str() {
+                "--tiny" => options.tiny = true,
+                "--text" => options.text = Some(value()?.into()),
+                "--model" => options.model = Some(value()?.into()),
+                "--out" => options.out = Some(value()?.into()),
+                other if other.starts_with("--") => {
+                    return Err(Error::invalid("option", "one of --tiny, --text, --model, --out", other));
+                }
+                _ => options.rest.push(arg),
+            }
+        }
+        Ok(options)
+    }
+
+    /// The text of `--text`, or the repository's own.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or one without text.
+    pub fn text(&self) -> Result<String> {
+        let Some(file) = &self.text else { return repository_text() };
+        let text = std::fs::read_to_string(file).map_err(Error::external).in_file(file.display())?;
+        match text.trim().is_empty() {
+            true => {
+                Err(Error::invalid("text", "something to learn from", "an empty file")
+                    .in_file(file.display()))
+            }
+            false => Ok(text),
+        }
+    }
+}
+
+/// The folder for a run: `--out`, or the next free `runs/NAME-1`, `runs/NAME-2`, .. under the working directory.
+///
+/// # Errors
+/// What the system says.
+pub fn run_folder(options: &Options, name: &str) -> Result<PathBuf> {
+    if let Some(out) = &options.out {
+        return Ok(out.clone());
+    }
+    std::fs::create_dir_all("runs").map_err(Error::external).in_file("runs")?;
+    let free = (1..).map(|i| PathBuf::from(format!("runs/{name}-{i}"))).find(|path| !path.exists());
+    Ok(free.unwrap_or_else(|| PathBuf::from("runs").join(name)))
+}
