@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    #[allow(clippy::reversed_empty_ranges)]
+    #[allow(clippy::reversed_empty_ranges, reason = "a reversed range is what is refused")]
     fn a_reversed_slice_is_none() {
         assert!(Bytes::from(vec![1, 2, 3]).slice(2..1).is_none());
     }

@@ -43,7 +43,7 @@ mod convert;
 mod dtype;
 mod error;
 mod kind;
-#[allow(unsafe_code)]
+#[allow(unsafe_code, reason = "the memory map and the cast of its bytes")]
 mod raw;
 mod safetensors;
 mod sentence;

@@ -23,14 +23,16 @@
 //!
 //! #[derive(Debug)]
 //! struct Next;
+//! /// It is a rule, so there are no numbers to hand out.
+//! fn no_table() -> formwork_module::Error { formwork_module::Error::missing("a table of numbers") }
 //! impl Weight for Next {
 //!     fn shape(&self) -> [usize; 2] { [7, 1] }
 //!     fn apply(&self, x: &Tensor, _: Option<&Tensor>, _: &mut Pass<'_>) -> Result<Tensor> {
 //!         let best = |x: f32| (0..7).map(move |id| -(id as f32 - x - 1.0).abs());
 //!         Tensor::from_vec(x.to_vec::<f32>()?.into_iter().flat_map(best).collect(), &[x.len(), 7])
 //!     }
-//!     fn gather(&self, _: &[u32], _: &[usize], _: &mut Pass<'_>) -> Result<Tensor> { unimplemented!() }
-//!     fn to_dense(&self, _: &mut Pass<'_>) -> Result<Tensor> { unimplemented!() }
+//!     fn gather(&self, _: &[u32], _: &[usize], _: &mut Pass<'_>) -> Result<Tensor> { Err(no_table()) }
+//!     fn to_dense(&self, _: &mut Pass<'_>) -> Result<Tensor> { Err(no_table()) }
 //!     fn visit(&self, _: &str, _: &mut dyn Visit) {}
 //! }
 //!

@@ -1,5 +1,5 @@
 //! A steady state: what a decoded token asks of the system. Alone in its file, since it counts for the whole process.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod common;
 

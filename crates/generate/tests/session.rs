@@ -1,5 +1,5 @@
 //! What a session promises of any model: batches, second prompts, roll-backs, forks, chunks, cancellation.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod common;
 

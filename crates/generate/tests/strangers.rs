@@ -1,5 +1,5 @@
 //! Models that do something of their own where the usual ones keep to the defaults.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod common;
 

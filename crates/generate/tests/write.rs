@@ -1,5 +1,5 @@
 //! Where a text ends: end tokens, stop strings, lengths, the caller; and what a listener hears of it.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod common;
 

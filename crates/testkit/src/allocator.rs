@@ -14,7 +14,7 @@
 //! assert!(allocated.small.bytes >= 8);
 //! drop(kept);
 //! ```
-#![allow(unsafe_code)]
+#![allow(unsafe_code, reason = "an allocator is an unsafe trait")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},

@@ -1,5 +1,5 @@
 //! Two small models of a stranger: one whose logits are known by heart, one whose logits depend on all that came before.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test program uses a part of this")]
 
 use std::sync::Arc;
 

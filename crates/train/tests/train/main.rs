@@ -1,7 +1,7 @@
 //! Training as a stranger's model meets it.
 
 // Helpers outside `#[test]` functions unwrap too; what fails there fails the test.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 mod evaluation;
 mod optimizer;
