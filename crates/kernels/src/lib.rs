@@ -8,6 +8,7 @@
 //! - [`team`]: persistent worker threads; work is split by shape alone, so the bits do not depend on their number.
 //! - [`mod@matmul`]: products in all transpositions, strided and batched.
 //! - [`mod@attention`]: attention in tiles, forward and backward, with memory linear in the context.
+//! - [`blocks`]: matrices in the block formats of published files.
 //! - [`norm`], [`mod@softmax`], [`activation`], [`rope`], [`mod@cross_entropy`], [`mod@gather`], [`elementwise`]: rows
 //!   and elements, each forward with its adjoint below it.
 //! - [`mod@adamw`] and [`rng`]: the optimiser's pass over flat memory, and random numbers by counter.
@@ -25,6 +26,7 @@
 pub mod activation;
 pub mod adamw;
 pub mod attention;
+pub mod blocks;
 pub mod cross_entropy;
 pub mod dest;
 mod disjoint;

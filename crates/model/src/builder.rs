@@ -13,7 +13,7 @@
 //! # Ok::<(), formwork_model::Error>(())
 //! ```
 
-use formwork_module::{Error, Result, Scope, Source, params};
+use formwork_module::{Error, Result, Scope, Source, held};
 
 use crate::{Block, Hooks, ModelConfig, Transformer, parts::Parts};
 
@@ -80,7 +80,7 @@ impl ModelConfig {
 
 /// A part that forgets to show a parameter, or shows it under another name, would neither be trained nor saved.
 fn shows_what_it_has(model: &Transformer, built: &[String]) -> Result<()> {
-    let shown: Vec<_> = params(model).into_iter().map(|(name, _)| name).collect();
+    let shown: Vec<_> = held(model).into_iter().map(|(name, _)| name).collect();
     if shown == built {
         return Ok(());
     }

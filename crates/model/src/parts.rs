@@ -88,7 +88,7 @@ impl<'a> Parts<'a> {
         let ModelConfig { vocab, dim, head, .. } = self.config;
         match head {
             HeadConfig::Tied {} => Ok(None),
-            HeadConfig::Untied {} => Ok(Some(Arc::new(scope.param("weight", &[*vocab, *dim], self.init)?))),
+            HeadConfig::Untied {} => Ok(Some(scope.weight("weight", [*vocab, *dim], self.init)?)),
         }
     }
 

@@ -17,7 +17,7 @@ impl Embedding {
     /// # Errors
     /// What the source refuses.
     pub fn new(scope: &Scope<'_>, n: usize, d: usize, init: Init) -> Result<Self> {
-        Ok(Self { weight: Arc::new(scope.param("weight", &[n, d], init)?) })
+        Ok(Self { weight: scope.weight("weight", [n, d], init)? })
     }
 
     /// The rows of `ids`, which stand row-major under the shape `dims`: `[dims.., d]`.

@@ -36,6 +36,7 @@
 
 mod activation;
 mod bias;
+mod blocks;
 mod cache;
 pub mod config;
 mod dropout;
@@ -59,6 +60,7 @@ mod weight;
 
 pub use activation::Activation;
 pub use bias::Bias;
+pub use blocks::Blocks;
 pub use cache::{DenseCache, KvCache};
 pub use dropout::{Dropout, dropout};
 pub use embedding::Embedding;
@@ -67,7 +69,7 @@ pub use formwork_tensor::{At, Buffer, DType, Error, Kind, Pool, Result, Shape, T
 pub use linear::Linear;
 pub use loss::{HeadLoss, Loss};
 pub use mask::Mask;
-pub use module::{Module, Replace, Visit, VisitMut, params, weights_mut};
+pub use module::{Held, Module, Replace, Visit, VisitMut, held, params, weights_mut};
 pub use norm::Norm;
 pub use param::{Param, Stored};
 pub use pass::{Mode, Pass, Record, Tap};

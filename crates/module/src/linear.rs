@@ -27,7 +27,7 @@ impl Linear {
     /// # Errors
     /// What the source refuses.
     pub fn with_init(scope: &Scope<'_>, out: usize, inp: usize, init: Init) -> Result<Self> {
-        Ok(Self { weight: Arc::new(scope.param("weight", &[out, inp], init)?), bias: None })
+        Ok(Self { weight: scope.weight("weight", [out, inp], init)?, bias: None })
     }
 
     /// Adds a bias of zeros.

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, sync::Arc};
 
-use crate::{At, Param, Pass, Result, Tensor, Weight};
+use crate::{At, Blocks, Param, Pass, Result, Stored, Tensor, Weight};
 
 /// A part of a model: it computes, and it shows what it holds.
 pub trait Module: Debug + Send + Sync {
@@ -30,6 +30,8 @@ pub trait Visit {
     fn leave(&mut self);
     /// A parameter of the current child.
     fn param(&mut self, name: &str, param: &Param);
+    /// A matrix of the current child that is held in blocks and does not learn.
+    fn blocks(&mut self, name: &str, blocks: &Blocks);
 }
 
 /// Receives a walk over the parameters and weights of a module, and may replace the weights.
@@ -90,9 +92,45 @@ impl Path {
     }
 }
 
-/// Every parameter with its full name, in building order.
+/// Numbers that a module holds under a name.
+#[derive(Clone, Debug)]
+pub enum Held {
+    /// A parameter, which may learn.
+    Param(Param),
+    /// A matrix in blocks, which does not.
+    Blocks(Blocks),
+}
+
+impl Held {
+    /// The lengths of its axes.
+    pub fn shape(&self) -> &[usize] {
+        match self {
+            Held::Param(param) => param.shape(),
+            Held::Blocks(blocks) => blocks.shape_ref(),
+        }
+    }
+
+    /// The type in which a file held it.
+    pub fn stored(&self) -> Stored {
+        match self {
+            Held::Param(param) => param.stored(),
+            Held::Blocks(blocks) => Stored::Blocks(blocks.format()),
+        }
+    }
+}
+
+/// Every parameter with its full name, in building order. Matrices in blocks are not among them; [`held`] has both.
 pub fn params<M: Module + ?Sized>(module: &M) -> Vec<(String, Param)> {
-    struct List(Path, Vec<(String, Param)>);
+    let only = |(name, held)| match held {
+        Held::Param(param) => Some((name, param)),
+        Held::Blocks(_) => None,
+    };
+    held(module).into_iter().filter_map(only).collect()
+}
+
+/// Everything that a module holds with its full name, in building order: what a file of it would contain.
+pub fn held<M: Module + ?Sized>(module: &M) -> Vec<(String, Held)> {
+    struct List(Path, Vec<(String, Held)>);
     impl Visit for List {
         fn enter(&mut self, name: &str) {
             self.0.0.push(name.to_owned());
@@ -101,7 +139,10 @@ pub fn params<M: Module + ?Sized>(module: &M) -> Vec<(String, Param)> {
             self.0.0.pop();
         }
         fn param(&mut self, name: &str, param: &Param) {
-            self.1.push((self.0.to(name), param.clone()));
+            self.1.push((self.0.to(name), Held::Param(param.clone())));
+        }
+        fn blocks(&mut self, name: &str, blocks: &Blocks) {
+            self.1.push((self.0.to(name), Held::Blocks(blocks.clone())));
         }
     }
     let mut list = List(Path::default(), Vec::new());

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use formwork_kernels::blocks::Format;
 use formwork_tensor::{Destination, GradSum, Leaf, Shape, Write};
 
 use crate::{DType, Error, Flat, Init, Kind, Result, Tensor};
@@ -24,6 +25,8 @@ pub enum Stored {
     F16,
     /// The upper half of a 32-bit IEEE number.
     Bf16,
+    /// Blocks of small integers; for a parameter, those that it was decoded from.
+    Blocks(Format),
 }
 
 impl From<DType> for Stored {

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{Error, Kind, Param, Pass, Result, Tensor, Visit, VisitMut};
+use crate::{Blocks, Error, Kind, Param, Pass, Result, Tensor, Visit, VisitMut};
 
 /// Where a position encoding acts, so that a builder can refuse one that stands where nothing would call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +77,9 @@ impl dyn Position {
             fn enter(&mut self, _: &str) {}
             fn leave(&mut self) {}
             fn param(&mut self, _: &str, _: &Param) {
+                self.0 = true;
+            }
+            fn blocks(&mut self, _: &str, _: &Blocks) {
                 self.0 = true;
             }
         }

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::{At, Error, Init, Param, Result, Shape, Source, Spec, source::path_key};
+use crate::{At, Error, Init, Param, Result, Shape, Source, Spec, Weight, source::path_key};
 
 /// A place in the module tree under construction. Children extend the path; parameters are asked of the source.
 #[derive(Clone, Debug)]
@@ -71,12 +71,7 @@ impl<'a> Scope<'a> {
     /// # Errors
     /// A shape beyond six axes, a name built twice, or what the source refuses, with the path.
     pub fn param(&self, name: &str, dims: &[usize], init: Init) -> Result<Param> {
-        let path = self.join(name);
-        let spec = Spec { shape: Shape::new(dims).at(&path)?, init };
-        if self.shared.built.borrow().contains(&path) {
-            return Err(Error::invalid("parameter", "a name of its own", &path)
-                .hint("give each child a different name"));
-        }
+        let (path, spec) = self.wanted(name, dims, init)?;
         let given = self.source.param(&path, &spec).at(&path)?;
         if let Some(value) = &given.value
             && **value.shape() != *dims
@@ -85,6 +80,33 @@ impl<'a> Scope<'a> {
         }
         self.shared.built.borrow_mut().push(path.clone());
         Ok(Param::new(path, spec.shape, init, given.stored, given.value))
+    }
+
+    /// A matrix `[out, in]` of this place, in whatever layout the source holds it.
+    ///
+    /// # Errors
+    /// Those of [`param`](Scope::param).
+    pub fn weight(&self, name: &str, [out, inp]: [usize; 2], init: Init) -> Result<Arc<dyn Weight>> {
+        let (path, spec) = self.wanted(name, &[out, inp], init)?;
+        let Some(weight) = self.source.weight(&path, &spec).at(&path)? else {
+            return Ok(Arc::new(self.param(name, &[out, inp], init)?));
+        };
+        if weight.shape() != [out, inp] {
+            let found = format!("{:?}", weight.shape());
+            return Err(Error::shape("source", spec.shape, found).at(&path));
+        }
+        self.shared.built.borrow_mut().push(path);
+        Ok(weight)
+    }
+
+    fn wanted(&self, name: &str, dims: &[usize], init: Init) -> Result<(String, Spec)> {
+        let path = self.join(name);
+        let spec = Spec { shape: Shape::new(dims).at(&path)?, init };
+        match self.shared.built.borrow().contains(&path) {
+            true => Err(Error::invalid("parameter", "a name of its own", &path)
+                .hint("give each child a different name")),
+            false => Ok((path, spec)),
+        }
     }
 
     /// An identity for this place; each call takes the next cache slot.

@@ -1,11 +1,14 @@
 //! Where a parameter's numbers come from: a seed, nothing (an outline), or, in its own crate, a checkpoint.
 
-use std::fmt::{self, Debug};
+use std::{
+    fmt::{self, Debug},
+    sync::Arc,
+};
 
 use formwork_kernels::rng;
 use formwork_tensor::{Shape, dispatch};
 
-use crate::{Buffer, DType, Pool, Result, Stored, Tensor};
+use crate::{Buffer, DType, Pool, Result, Stored, Tensor, Weight};
 
 /// How a seed draws a parameter.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -60,6 +63,16 @@ pub trait Source: Debug {
     /// # Errors
     /// A parameter that the source does not have, or has with another shape.
     fn param(&self, path: &str, spec: &Spec) -> Result<Given>;
+
+    /// A matrix that the source holds in a layout of its own, such as blocks that stay as a file has them; `None`, the
+    /// default, where [`param`](Source::param) is to be asked instead.
+    ///
+    /// # Errors
+    /// A matrix that the source does not have, or has with another shape.
+    fn weight(&self, path: &str, spec: &Spec) -> Result<Option<Arc<dyn Weight>>> {
+        let _ = (path, spec);
+        Ok(None)
+    }
 }
 
 /// Draws every parameter from a seed: the same numbers for the same seed and path, whatever is built around it.

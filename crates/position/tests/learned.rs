@@ -78,6 +78,9 @@ fn the_input_is_kept_and_both_learn() {
             assert_eq!(name, "weight");
             self.0.extend(param.grad());
         }
+        fn blocks(&mut self, name: &str, _: &formwork_module::Blocks) {
+            panic!("{name} is no matrix in blocks");
+        }
     }
     learned.visit(&mut Grad(&mut grads));
     let expected = ArrayD::from_shape_fn(vec![CONTEXT, D], |at| if at[0] < 5 { 2.0 } else { 0.0 });

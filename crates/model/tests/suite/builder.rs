@@ -184,6 +184,7 @@ fn layers_that_share_an_encoding_can_be_walked_and_changed() {
         }
         fn leave(&mut self) {}
         fn param(&mut self, _: &str, _: &module::Param) {}
+        fn blocks(&mut self, _: &str, _: &module::Blocks) {}
     }
     /// Nothing is replaced; that the walk succeeds is the point.
     struct Walk;
