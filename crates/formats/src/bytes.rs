@@ -85,6 +85,18 @@ impl Bytes {
         Some(Self { owner: self.owner.clone(), range })
     }
 
+    /// Tells the system that these bytes are not needed for now: where they are pages of a mapped
+    /// file, they leave the process's memory, and come back from the file when next touched.
+    ///
+    /// For a reader that copies or converts out of a map: released tensor by tensor, the file never
+    /// stands in memory beside what was made of it. Elsewhere it does nothing.
+    pub fn release(&self) {
+        #[cfg(all(feature = "mmap", unix))]
+        if let Owner::Map(map) = &self.owner {
+            raw::release(map, self.range.clone());
+        }
+    }
+
     /// Whether the bytes are pages of a file rather than memory of this process.
     pub fn is_mapped(&self) -> bool {
         match self.owner {
@@ -145,6 +157,20 @@ impl Deref for Bytes {
         &all[self.range.clone()]
     }
 }
+
+impl From<&[u8]> for Bytes {
+    fn from(bytes: &[u8]) -> Self {
+        bytes.to_vec().into()
+    }
+}
+
+impl PartialEq for Bytes {
+    fn eq(&self, other: &Self) -> bool {
+        self[..] == other[..]
+    }
+}
+
+impl Eq for Bytes {}
 
 impl AsRef<[u8]> for Bytes {
     fn as_ref(&self) -> &[u8] {
@@ -214,6 +240,48 @@ mod tests {
             assert_eq!(open.is_mapped(), cfg!(feature = "mmap") && !contents.is_empty());
             assert!(!read.is_mapped());
         }
+    }
+
+    #[test]
+    fn released_bytes_are_still_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bytes");
+        let contents: Vec<u8> = (0..70_001u32).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &contents).unwrap();
+        let all = Bytes::open(&path).unwrap();
+        // Not at page boundaries, empty, whole, and in memory.
+        for part in [all.slice(3..60_007), all.slice(9..9), Some(all.clone()), Some(contents.clone().into())]
+        {
+            let part = part.unwrap();
+            let before = part.to_vec();
+            part.release();
+            assert_eq!(part[..], before[..]);
+        }
+        assert_eq!(all[..], contents[..]);
+    }
+
+    /// How much of files the process has in memory.
+    #[cfg(all(feature = "mmap", target_os = "linux"))]
+    fn resident_kib() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssFile:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    #[test]
+    #[cfg(all(feature = "mmap", target_os = "linux"))]
+    fn released_pages_leave_the_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bytes");
+        std::fs::write(&path, vec![1u8; 64 << 20]).unwrap();
+        let all = Bytes::open(&path).unwrap();
+        let sum: u64 = all.iter().map(|&b| u64::from(b)).sum();
+        assert_eq!(sum, 64 << 20);
+        let touched = resident_kib();
+        all.release();
+        let released = resident_kib();
+        // Other tests of the process map files of kilobytes meanwhile.
+        assert!(released + (60 << 10) < touched, "{touched} kB in memory, after the release {released}");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(crate) struct Unfit {
 
 /// Fills `out` from `bytes`, which hold `out.len()` numbers of the float type `dtype`.
 pub(crate) fn read_f32(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> Result<(), Unfit> {
-    debug_assert_eq!(bytes.len(), out.len() * dtype.bytes());
+    debug_assert_eq!(bytes.len(), out.len() * dtype.block_bytes());
     match dtype {
         Dtype::F32 => words(bytes, out, f32::from_le_bytes),
         // The upper half of an f32: a shift, NaN payloads included.
@@ -65,7 +65,7 @@ pub(crate) fn read_f64(dtype: Dtype, bytes: &[u8], out: &mut [f64]) {
         return words(bytes, out, f64::from_le_bytes);
     }
     let mut narrow = [0f32; CHUNK];
-    for (bytes, out) in bytes.chunks(dtype.bytes() * CHUNK).zip(out.chunks_mut(CHUNK)) {
+    for (bytes, out) in bytes.chunks(dtype.block_bytes() * CHUNK).zip(out.chunks_mut(CHUNK)) {
         let narrow = &mut narrow[..out.len()];
         read_f32(dtype, bytes, narrow).expect("every float but F64 widens to f32");
         for (out, &value) in out.iter_mut().zip(&*narrow) {
@@ -74,10 +74,10 @@ pub(crate) fn read_f64(dtype: Dtype, bytes: &[u8], out: &mut [f64]) {
     }
 }
 
-/// The integer or truth value in `bytes`, or `None` for floats and for `U64` above `i64::MAX`.
+/// The integer or truth value in `bytes`, or `None` for floats, blocks and for `U64` above `i64::MAX`.
 pub(crate) fn read_i64(dtype: Dtype, bytes: &[u8]) -> Option<i64> {
     let (mut word, signed) = ([0u8; 8], matches!(dtype, Dtype::I64 | Dtype::I32 | Dtype::I16 | Dtype::I8));
-    if dtype.is_float() || bytes.len() != dtype.bytes() {
+    if dtype.is_float() || dtype.is_blocks() || bytes.len() != dtype.block_bytes() {
         return None;
     }
     if signed && bytes.last().is_some_and(|top| top & 0x80 != 0) {

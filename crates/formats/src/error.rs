@@ -1,6 +1,6 @@
-//! What went wrong, in which file, at which tensor.
+//! What went wrong, in which file, at which tensor or metadata key.
 //!
-//! The sentence reads `FILE: tensor "NAME": KIND`; the parts that are not known are left out.
+//! The sentence reads `FILE: tensor "NAME": KIND` or `FILE: key "NAME": KIND`; the parts that are not known are left out.
 //!
 //! ```
 //! use formwork_formats::{Bytes, ErrorKind, SafeTensors};
@@ -19,7 +19,8 @@ use crate::sentence::Quoted;
 /// The result of everything here that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A failure with its place: the [`ErrorKind`], the file and the tensor, as far as they are known.
+/// A failure with its place: the [`ErrorKind`], the file, and the tensor or the metadata key, as far
+/// as they are known.
 ///
 /// It is one pointer wide, so that a `Result` stays small.
 pub struct Error(Box<Place>);
@@ -28,6 +29,7 @@ struct Place {
     kind: ErrorKind,
     file: Option<PathBuf>,
     tensor: Option<String>,
+    key: Option<String>,
 }
 
 impl Error {
@@ -44,6 +46,11 @@ impl Error {
     /// The tensor it happened at; `None` when the whole file is concerned.
     pub fn tensor(&self) -> Option<&str> {
         self.0.tensor.as_deref()
+    }
+
+    /// The metadata key it happened at, if it was one.
+    pub fn key(&self) -> Option<&str> {
+        self.0.key.as_deref()
     }
 
     /// An I/O failure while trying to `action`, a verb with its object: `"open the file"`.
@@ -64,11 +71,17 @@ impl Error {
         self.0.tensor.get_or_insert_with(|| tensor.to_owned());
         self
     }
+
+    /// Adds the metadata key, unless a deeper call has already said it.
+    pub(crate) fn at_key(mut self, key: &str) -> Self {
+        self.0.key.get_or_insert_with(|| key.to_owned());
+        self
+    }
 }
 
 impl From<ErrorKind> for Error {
     fn from(kind: ErrorKind) -> Self {
-        Self(Box::new(Place { kind, file: None, tensor: None }))
+        Self(Box::new(Place { kind, file: None, tensor: None, key: None }))
     }
 }
 
@@ -80,6 +93,9 @@ impl fmt::Display for Error {
         if let Some(tensor) = &self.0.tensor {
             write!(f, "tensor {}: ", Quoted(tensor))?;
         }
+        if let Some(key) = &self.0.key {
+            write!(f, "key {}: ", Quoted(key))?;
+        }
         write!(f, "{}", self.0.kind)
     }
 }
@@ -90,6 +106,7 @@ impl fmt::Debug for Error {
             .field("kind", &self.0.kind)
             .field("file", &self.0.file)
             .field("tensor", &self.0.tensor)
+            .field("key", &self.0.key)
             .finish()
     }
 }
@@ -111,6 +128,13 @@ mod tests {
     fn the_sentence_names_file_and_tensor() {
         let error = Error::from(ErrorKind::DuplicateTensor).at("wte.weight").in_file(Some(Path::new("m.st")));
         assert!(error.to_string().starts_with("m.st: tensor \"wte.weight\": "), "{error}");
+    }
+
+    #[test]
+    fn the_sentence_names_the_key() {
+        let error = Error::from(ErrorKind::NestedArray).at_key("a.b").at_key("outer");
+        assert!(error.to_string().starts_with("key \"a.b\": "), "{error}");
+        assert_eq!((error.key(), error.tensor()), (Some("a.b"), None));
     }
 
     #[test]

@@ -64,7 +64,7 @@ pub enum ErrorKind {
         /// Length of the file.
         found: u64,
     },
-    /// The header or index is not UTF-8.
+    /// The header, the index or a name is not UTF-8.
     NotUtf8 {
         /// Offset of the first wrong byte in the file.
         at: usize,
@@ -122,7 +122,7 @@ pub enum ErrorKind {
     },
     /// Two tensors share bytes.
     Overlap {
-        /// Where the data begins, from the end of the header.
+        /// Where its data begins, from where the data of the file begins.
         begin: u64,
         /// The tensor that lies there.
         other: String,
@@ -131,7 +131,7 @@ pub enum ErrorKind {
     },
     /// Bytes that belong to no tensor, before this one.
     Hole {
-        /// Where they begin, from the end of the header.
+        /// Where they begin, from where the data of the file begins.
         from: u64,
         /// Where they end.
         to: u64,
@@ -236,5 +236,110 @@ pub enum ErrorKind {
     AlreadyThere {
         /// Its name.
         found: String,
+    },
+    /// The file does not begin as a GGUF file does.
+    NotGguf {
+        /// Its first four bytes.
+        found: [u8; 4],
+    },
+    /// A GGUF file of a version that we do not read.
+    UnsupportedVersion {
+        /// The version.
+        found: u32,
+    },
+    /// A GGUF file whose numbers are big-endian.
+    BigEndian,
+    /// A count or a length that the bytes that remain in the file cannot hold.
+    CountPastEnd {
+        /// What is counted, for example `tensors`.
+        what: &'static str,
+        /// The count in the file.
+        found: u64,
+        /// How many the rest of the file can hold at most.
+        limit: u64,
+    },
+    /// More of something than any honest file has.
+    TooMany {
+        /// What is counted, for example `tensors`.
+        what: &'static str,
+        /// How many there are.
+        found: u64,
+        /// How many there may be.
+        limit: u64,
+    },
+    /// A name or key is empty or longer than it may be.
+    NameLength {
+        /// Its bytes.
+        found: u64,
+        /// The most it may have.
+        limit: u64,
+    },
+    /// A metadata value of a kind that does not exist.
+    UnknownKind {
+        /// Its number in the file.
+        found: u32,
+    },
+    /// A metadata array whose elements are arrays.
+    NestedArray,
+    /// A truth value that is neither 0 nor 1.
+    NotBool {
+        /// The byte.
+        found: u8,
+    },
+    /// A text of the metadata that is not UTF-8.
+    NotText {
+        /// Place of the first wrong byte in the text.
+        at: usize,
+    },
+    /// A metadata value of another kind, or out of the range, that was asked for.
+    WrongValue {
+        /// What it should be, in words.
+        wanted: &'static str,
+        /// What it is, in words.
+        found: String,
+    },
+    /// The alignment of the data is no power of two, or larger than any honest one.
+    BadAlignment {
+        /// The alignment.
+        found: u64,
+        /// The largest allowed.
+        limit: u64,
+    },
+    /// A tensor's data does not begin at a multiple of the file's alignment.
+    Misaligned {
+        /// Where it begins, from where the data of the file begins.
+        begin: u64,
+        /// The alignment.
+        alignment: u64,
+    },
+    /// A tensor type of GGUF that is unknown or that we do not read.
+    UnsupportedType {
+        /// Its number in the file.
+        number: u32,
+        /// Its name, if the number is one of a known type.
+        name: Option<&'static str>,
+    },
+    /// A row, or a range within one, that is no whole number of blocks.
+    PartialBlock {
+        /// The type of the numbers.
+        dtype: Dtype,
+        /// Numbers in the row, or before the cut.
+        found: u64,
+        /// Numbers in a block.
+        block: usize,
+    },
+    /// One file of a model that is split into several GGUF files.
+    Split {
+        /// How many files there are.
+        parts: u64,
+    },
+    /// A range of rows reaches past the end of the first axis.
+    RowsPastEnd {
+        /// The first row asked for.
+        start: usize,
+        /// The row behind the last one.
+        end: usize,
+        /// How many rows there are.
+        rows: usize,
     },
 }

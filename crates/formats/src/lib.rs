@@ -6,9 +6,11 @@
 //! | To | Use |
 //! |---|---|
 //! | read a file, an index with its shards, or a folder | [`Archive::open`], [`Archive::from_bytes`], [`Archive::from_shards`] |
-//! | read exactly one file | [`SafeTensors::open`], [`SafeTensors::from_bytes`] |
-//! | take numbers out of an entry | [`Entry::to_f32`], [`Entry::copy_into_f32`], [`Entry::as_f32`] |
-//! | write one file, tensor by tensor | [`Writer`] with a [`Layout`] |
+//! | read exactly one safetensors file | [`SafeTensors::open`], [`SafeTensors::from_bytes`] |
+//! | read a GGUF file with its metadata | [`Gguf::open`](gguf::Gguf::open), [`Archive::gguf`] |
+//! | take numbers out of an entry | [`Entry::to_f32`], [`Entry::copy_into_f32`], [`Entry::as_f32`], [`Entry::rows`] |
+//! | write one safetensors file, tensor by tensor | [`Writer`] with a [`Layout`] |
+//! | write a GGUF file | [`gguf::Writer`] with a [`gguf::Layout`] |
 //! | write a folder of shards | [`ArchiveWriter`] |
 //! | replace any file, or publish a whole folder, in one step | [`atomic_write`], [`AtomicFile`], [`AtomicFolder`] |
 //!
@@ -37,23 +39,30 @@
 
 #![deny(unsafe_code)]
 
+mod archive;
 mod atomic;
 mod bytes;
 mod convert;
 mod dtype;
+mod entry;
 mod error;
+pub mod gguf;
 mod kind;
 #[allow(unsafe_code, reason = "the memory map and the cast of its bytes")]
 mod raw;
 mod safetensors;
 mod sentence;
+mod spec;
+mod stream;
 
+pub use archive::Archive;
 pub use atomic::{AtomicFile, AtomicFolder, atomic_write, remove_stale_temporaries};
 pub use bytes::{Bytes, F32View};
 pub use dtype::Dtype;
+pub use entry::Entry;
 pub use error::{Error, Result};
 pub use kind::ErrorKind;
 pub use safetensors::{
-    Archive, ArchiveWriter, Entry, INDEX_NAME, Layout, MAX_DIMS, MAX_HEADER, SINGLE_NAME, SafeTensors,
-    TensorSpec, Writer,
+    ArchiveWriter, INDEX_NAME, Layout, MAX_DIMS, MAX_HEADER, SINGLE_NAME, SafeTensors, Writer,
 };
+pub use spec::TensorSpec;

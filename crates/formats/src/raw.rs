@@ -1,4 +1,5 @@
-//! The two things here that the compiler cannot check: mapping a file, and bytes seen as `f32`.
+//! What the compiler cannot check here: mapping a file, giving its pages back, and bytes seen as
+//! `f32`.
 //!
 //! All `unsafe` of this crate is in this file. The safe twin of the map is reading the file, that
 //! of the cast is [`Entry::to_f32`](crate::Entry::to_f32); tests compare both pairs.
@@ -24,6 +25,20 @@ pub(crate) fn map(file: &std::fs::File) -> std::io::Result<memmap2::Mmap> {
     // that this is the caller's to prevent, and our own writers never touch a file in place: they
     // rename a new one over it, and a map goes on showing the old contents.
     unsafe { memmap2::Mmap::map(file) }
+}
+
+/// Tells the system that `range` of `map` is not needed now, so that its pages may leave memory.
+#[cfg(all(feature = "mmap", unix))]
+pub(crate) fn release(map: &memmap2::Mmap, range: std::ops::Range<usize>) {
+    if range.is_empty() {
+        return;
+    }
+    // SAFETY: `DontNeed` drops pages from this process. These are pages of a file mapped shared and
+    // for reading only, which nobody can have written through: the next touch brings the same bytes
+    // back from the file, also on another thread and also for neighbours in a page at either end.
+    // The result is not looked at, since a page that stays costs only memory.
+    let _ =
+        unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
 }
 
 /// `bytes` as numbers without a copy; `None` if they are unaligned, no whole count, or the host is

@@ -28,12 +28,12 @@ impl fmt::Display for ErrorKind {
                 write!(f, "no memory for {bytes} bytes; build with the feature mmap or free memory")
             }
             E::NoWeights => f.write_str(
-                "expected model.safetensors or model.safetensors.index.json in the folder, found neither; \
-                 give the path of the weights",
+                "expected model.safetensors, model.safetensors.index.json or a .gguf file in the folder, \
+                 found none; give the path of the weights",
             ),
             E::Ambiguous { found } => write!(
                 f,
-                "expected one .safetensors file or an index in the folder, found {} candidates ({}); \
+                "expected one file of weights or an index in the folder, found {} candidates ({}); \
                  give the path of one",
                 found.len(),
                 List(found)
@@ -58,7 +58,11 @@ impl fmt::Display for ErrorKind {
                 "the file has {found} bytes, its header says {needed}; it is truncated, fetch or save it again"
             ),
             E::NotUtf8 { at } => {
-                write!(f, "expected UTF-8 text, found another byte at {at}; this is no safetensors file")
+                write!(
+                    f,
+                    "expected UTF-8 text, found another byte at {at} of the file; it is no file of weights \
+                     or a damaged one"
+                )
             }
             E::Json { what, message } => {
                 write!(f, "the {what} is not as the format wants it: {}", Clipped(message))
@@ -69,7 +73,7 @@ impl fmt::Display for ErrorKind {
             E::DuplicateTensor => f.write_str("the name stands twice in the file; give each its own name"),
             E::UnknownDtype { found } => {
                 f.write_str("expected a dtype of ")?;
-                for dtype in Dtype::ALL {
+                for dtype in Dtype::ALL.into_iter().filter(|dtype| !dtype.is_blocks()) {
                     write!(f, "{dtype} ")?;
                 }
                 write!(f, "but found {}; convert the tensor to one of these", Quoted(found))
@@ -99,7 +103,7 @@ impl fmt::Display for ErrorKind {
             ),
             E::Hole { from, to } => write!(
                 f,
-                "its data begins at {to}, the tensor before it ends at {from}; the format allows no gap"
+                "its data begins at {to}, the data before it ends at {from}; the format allows no gap"
             ),
             E::Trailing { used, found } => write!(
                 f,
@@ -130,6 +134,10 @@ impl fmt::Display for ErrorKind {
                 "it is in the shard {} and again in {}; keep one of the two",
                 Quoted(first),
                 Quoted(second)
+            ),
+            E::WrongDtype { dtype, wanted } if dtype.is_blocks() => write!(
+                f,
+                "expected {wanted}, found dtype {dtype}, which stands in blocks; decode it with the quant crate"
             ),
             E::WrongDtype { dtype, wanted } => {
                 write!(f, "expected {wanted}, found dtype {dtype}; use its bytes")
@@ -169,6 +177,77 @@ impl fmt::Display for ErrorKind {
             E::AlreadyThere { found } => {
                 write!(f, "found {} there already; write to a new place or remove it", Quoted(found))
             }
+            E::NotGguf { found } => write!(
+                f,
+                "expected a file that begins with GGUF, found \"{}\"; give the path of a GGUF file",
+                found.escape_ascii()
+            ),
+            E::UnsupportedVersion { found } => write!(
+                f,
+                "expected version 2 or 3 of GGUF, found version {found}; convert the file with a current tool"
+            ),
+            E::BigEndian => f.write_str(
+                "expected little-endian numbers, found a big-endian GGUF file; fetch the little-endian one",
+            ),
+            E::CountPastEnd { what, found, limit } => write!(
+                f,
+                "the file claims {found} {what}, what remains of it holds at most {limit}; it is truncated \
+                 or damaged, fetch it again"
+            ),
+            E::TooMany { what, found, limit } => {
+                write!(f, "expected at most {limit} {what}, found {found}; the file is damaged")
+            }
+            E::NameLength { found, limit } => {
+                write!(f, "expected a name of 1 to {limit} bytes, found {found}; rename it")
+            }
+            E::UnknownKind { found } => write!(
+                f,
+                "expected a kind of value from 0 to 12, found {found}; the file is damaged, or newer than \
+                 this reader"
+            ),
+            E::NestedArray => {
+                f.write_str("expected an array of plain values, found one of arrays; flatten it")
+            }
+            E::NotBool { found } => {
+                write!(f, "expected 0 or 1 for a truth value, found {found}; the file is damaged")
+            }
+            E::NotText { at } => {
+                write!(f, "expected UTF-8 text, found another byte at {at} of the text; use its bytes")
+            }
+            E::WrongValue { wanted, found } => {
+                write!(f, "expected {wanted}, found {}; correct the metadata", Clipped(found))
+            }
+            E::BadAlignment { found, limit } => write!(
+                f,
+                "expected an alignment that is a power of two up to {limit}, found {found}; correct the metadata"
+            ),
+            E::Misaligned { begin, alignment } => write!(
+                f,
+                "its data begins at {begin}, which is no multiple of the alignment {alignment}; \
+                 the header is damaged"
+            ),
+            E::UnsupportedType { number, name } => {
+                f.write_str("expected F64, F32, F16, BF16, I64 to I8, Q4_0 to Q8_0 or Q2_K to Q6_K, ")?;
+                match name {
+                    Some(name) => write!(f, "found tensor type {number}, {name}, which is not supported; ")?,
+                    None => write!(f, "found tensor type {number}, which is not known; ")?,
+                }
+                f.write_str("quantise the model to one of these")
+            }
+            E::PartialBlock { dtype, found, block } => write!(
+                f,
+                "expected rows of whole blocks of {block} for dtype {dtype}, found {found} numbers; \
+                 use a multiple of {block}"
+            ),
+            E::Split { parts } => write!(
+                f,
+                "the model is split into {parts} GGUF files, and only whole ones are read; merge them first, \
+                 for example with llama-gguf-split --merge"
+            ),
+            E::RowsPastEnd { start, end, rows } => write!(
+                f,
+                "expected a range within {rows} rows, found {start}..{end}; keep to the entry's shape"
+            ),
         }
     }
 }

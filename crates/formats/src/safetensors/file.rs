@@ -14,10 +14,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::entry::Entry;
 use super::header::{Header, Slot};
-use crate::Bytes;
 use crate::error::Result;
+use crate::{Bytes, Entry};
 
 /// The checked header of one file; its numbers are read only when an entry is asked for them.
 ///
@@ -51,7 +50,7 @@ impl SafeTensors {
     }
 
     /// `file` is what errors and entries call the bytes.
-    pub(super) fn parse(bytes: &Bytes, file: Option<&Path>) -> Result<Self> {
+    pub(crate) fn parse(bytes: &Bytes, file: Option<&Path>) -> Result<Self> {
         let header = Header::parse(bytes).map_err(|error| error.in_file(file))?;
         let file: Option<Arc<Path>> = file.map(Arc::from);
         let entry = |Slot { name, dtype, shape, range }| Entry {

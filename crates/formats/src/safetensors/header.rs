@@ -22,7 +22,7 @@ use std::sync::Arc;
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::{MAX_DIMS, MAX_HEADER, METADATA};
+use super::{MAX_DIMS, MAX_HEADER, MAX_LINES, MAX_TENSORS, METADATA};
 use crate::error::{Error, Result};
 use crate::{Dtype, ErrorKind};
 
@@ -148,9 +148,12 @@ impl<'de> Visitor<'de> for Fill<'_> {
         while let Some(name) = map.next_key::<Cow<'de, str>>()? {
             let added = if name == METADATA {
                 let again = std::mem::replace(&mut metadata_seen, true).then(|| METADATA.to_owned());
-                let Metadata { all, twice } = map.next_value()?;
+                let Metadata { all, count, twice } = map.next_value()?;
                 self.header.metadata = all;
-                again.or(twice).map_or(Ok(()), |key| Err(ErrorKind::DuplicateKey { key }.into()))
+                match again.or(twice) {
+                    Some(key) => Err(ErrorKind::DuplicateKey { key }.into()),
+                    None => expect_few("lines of metadata", count, MAX_LINES),
+                }
             } else {
                 match map.next_value::<Info<'de>>() {
                     Ok(info) => self.header.add(&name, info, self.data_start),
@@ -177,8 +180,15 @@ impl Header {
             return Err(Error::from(ErrorKind::DuplicateTensor).at(name));
         }
         self.slots.push(slot);
-        Ok(())
+        expect_few("tensors", self.slots.len(), MAX_TENSORS)
     }
+}
+
+fn expect_few(what: &'static str, found: usize, limit: usize) -> Result<()> {
+    if found <= limit {
+        return Ok(());
+    }
+    Err(ErrorKind::TooMany { what, found: found as u64, limit: limit as u64 }.into())
 }
 
 /// One tensor as the header has it. Serde refuses a field that stands twice, is missing or unknown.
@@ -193,8 +203,9 @@ struct Info<'a> {
 
 impl Info<'_> {
     fn check(self, name: &str, data_start: usize) -> std::result::Result<Slot, ErrorKind> {
-        let dtype = Dtype::from_name(&self.dtype)
-            .ok_or_else(|| ErrorKind::UnknownDtype { found: self.dtype.into_owned() })?;
+        // The types in blocks have names of the same kind and are not of this format.
+        let dtype = Dtype::from_name(&self.dtype).filter(|dtype| !dtype.is_blocks());
+        let dtype = dtype.ok_or_else(|| ErrorKind::UnknownDtype { found: self.dtype.into_owned() })?;
         let Dims { count, first } = self.shape;
         let dims = first.get(..count).ok_or(ErrorKind::TooManyDims { found: count, limit: MAX_DIMS })?;
         let shape: Option<Vec<usize>> = dims.iter().map(|&n| usize::try_from(n).ok()).collect();
@@ -249,9 +260,10 @@ impl<'de> Deserialize<'de> for Dims {
     }
 }
 
-/// The string map, and a key that stands twice in it.
+/// The string map, of which at most [`MAX_LINES`] are kept, and a key that stands twice in it.
 struct Metadata {
     all: BTreeMap<String, String>,
+    count: usize,
     twice: Option<String>,
 }
 
@@ -266,14 +278,20 @@ impl<'de> Deserialize<'de> for Metadata {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Metadata, A::Error> {
-                let (mut all, mut twice) = (BTreeMap::new(), None);
-                while let Some((key, value)) = map.next_entry::<String, String>()? {
+                let (mut all, mut count, mut twice) = (BTreeMap::new(), 0, None);
+                while count < MAX_LINES
+                    && let Some((key, value)) = map.next_entry::<String, String>()?
+                {
+                    count += 1;
                     match all.entry(key) {
                         Place::Vacant(place) => drop(place.insert(value)),
                         Place::Occupied(place) => twice = Some(place.key().clone()),
                     }
                 }
-                Ok(Metadata { all, twice })
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(Metadata { all, count, twice })
             }
         }
         json.deserialize_map(Collect)

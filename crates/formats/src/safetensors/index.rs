@@ -31,15 +31,15 @@ pub const INDEX_NAME: &str = "model.safetensors.index.json";
 
 /// A checked index.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(crate) struct Index {
     /// Each shard once, by name.
-    pub(super) shards: Vec<String>,
+    pub(crate) shards: Vec<String>,
     /// The position in `shards` of each tensor, by name.
-    pub(super) weights: BTreeMap<String, usize>,
+    pub(crate) weights: BTreeMap<String, usize>,
 }
 
 impl Index {
-    pub(super) fn parse(json: &[u8]) -> Result<Self> {
+    pub(crate) fn parse(json: &[u8]) -> Result<Self> {
         let found = json.len() as u64;
         if found > MAX_HEADER {
             return Err(ErrorKind::HeaderTooLarge { found, limit: MAX_HEADER }.into());

@@ -17,21 +17,10 @@ use serde::Serialize;
 
 use super::{MAX_DIMS, MAX_HEADER, METADATA};
 use crate::error::{Error, Result};
-use crate::{Dtype, ErrorKind};
+use crate::{Dtype, ErrorKind, TensorSpec};
 
 /// Where the data begins: a multiple of this, so that a mapped file is aligned for any register.
 const ALIGN: usize = 64;
-
-/// Name, type and shape of a tensor that is to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorSpec {
-    /// Its name in the file.
-    pub name: String,
-    /// The type of its numbers in the file.
-    pub dtype: Dtype,
-    /// Its dimensions, outermost first; `[]` is a scalar.
-    pub shape: Vec<usize>,
-}
 
 /// The tensors of a file in the order of their data, and its string map.
 ///
@@ -69,7 +58,7 @@ impl Layout {
     /// aligned to its own type.
     #[must_use]
     pub fn widest_first(mut self) -> Self {
-        self.tensors.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.bytes()));
+        self.tensors.sort_by_key(|tensor| std::cmp::Reverse(tensor.dtype.block_bytes()));
         self
     }
 
@@ -107,12 +96,8 @@ impl Layout {
     pub(super) fn slots(&self) -> Result<Vec<Slot>> {
         let mut end = 0u64;
         let mut slots = Vec::with_capacity(self.tensors.len());
-        for TensorSpec { name, dtype, shape } in &self.tensors {
-            let size = dtype.size_of(shape).map(|size| size as u64);
-            let sum = size.and_then(|size| end.checked_add(size)).ok_or_else(|| {
-                let shape = shape.iter().map(|&n| n as u64).collect();
-                Error::from(ErrorKind::SizeOverflow { shape, dtype: *dtype }).at(name)
-            })?;
+        for tensor in &self.tensors {
+            let sum = end.checked_add(tensor.bytes()?).ok_or_else(|| tensor.too_large())?;
             slots.push(Slot { begin: end, end: sum });
             end = sum;
         }
@@ -122,11 +107,13 @@ impl Layout {
     /// Refuses what could not be read back.
     pub(super) fn check(&self) -> Result<()> {
         let mut seen = HashSet::new();
-        for TensorSpec { name, shape, .. } in &self.tensors {
+        for TensorSpec { name, shape, dtype } in &self.tensors {
             let kind = if name == METADATA {
                 ErrorKind::ReservedName
             } else if shape.len() > MAX_DIMS {
                 ErrorKind::TooManyDims { found: shape.len(), limit: MAX_DIMS }
+            } else if dtype.is_blocks() {
+                ErrorKind::WrongDtype { dtype: *dtype, wanted: "a type that safetensors knows" }
             } else if !seen.insert(name) {
                 ErrorKind::DuplicateTensor
             } else {
@@ -206,6 +193,10 @@ mod tests {
         }
         let new = Layout::new;
         check(&new().tensor(METADATA, Dtype::U8, &[1]), |k| matches!(k, ErrorKind::ReservedName));
+        for dtype in Dtype::ALL.into_iter().filter(|dtype| dtype.is_blocks()) {
+            let blocks = new().tensor("x", dtype, &[dtype.block()]);
+            check(&blocks, |k| matches!(k, ErrorKind::WrongDtype { .. }));
+        }
         check(&new().tensor("x", Dtype::U8, &[1; 5]), |k| {
             matches!(k, ErrorKind::TooManyDims { found: 5, .. })
         });
@@ -238,11 +229,12 @@ mod tests {
     fn widest_first_aligns_every_tensor() {
         let layout = Dtype::ALL
             .iter()
+            .filter(|dtype| !dtype.is_blocks())
             .rev()
             .fold(Layout::new(), |layout, dtype| layout.tensor(dtype.name(), *dtype, &[3]));
         let layout = layout.widest_first();
         for (tensor, slot) in layout.tensors.iter().zip(layout.slots().unwrap()) {
-            assert_eq!(slot.begin % tensor.dtype.bytes() as u64, 0, "{}", tensor.name);
+            assert_eq!(slot.begin % tensor.dtype.block_bytes() as u64, 0, "{}", tensor.name);
         }
     }
 }

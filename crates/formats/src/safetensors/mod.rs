@@ -22,21 +22,18 @@
 //! # Ok::<(), formwork_formats::Error>(())
 //! ```
 
-mod archive;
 mod archive_writer;
-mod entry;
 mod file;
 mod header;
 mod index;
 mod layout;
 mod writer;
 
-pub use archive::Archive;
 pub use archive_writer::ArchiveWriter;
-pub use entry::Entry;
 pub use file::SafeTensors;
 pub use index::INDEX_NAME;
-pub use layout::{Layout, TensorSpec};
+pub(crate) use index::Index;
+pub use layout::Layout;
 pub use writer::Writer;
 
 /// The file name of a model that is one file.
@@ -50,3 +47,9 @@ pub const MAX_HEADER: u64 = 100_000_000;
 
 /// The header's key for its string map, which no tensor may have.
 const METADATA: &str = "__metadata__";
+
+/// The most lines a string map may have, so that a header of tiny ones cannot fill the memory.
+const MAX_LINES: usize = 1 << 16;
+
+/// The most tensors a file may have, for the same reason.
+const MAX_TENSORS: usize = 1 << 18;

@@ -109,7 +109,7 @@ fn names_and_keys_stand_once() {
 
 #[test]
 fn types_and_dimensions_are_known_ones() {
-    for dtype in ["F8_E4M3", "f32", "", "C64"] {
+    for dtype in ["F8_E4M3", "f32", "", "C64", "Q4_0", "Q6_K"] {
         let header = one(&format!("{dtype:?}"), "[1]", "[0,1]");
         check(
             file(header, &[0]),
@@ -133,6 +133,7 @@ fn products_that_wrap_are_refused() {
         ("U8", format!("[{max},2]")),
         ("U8", format!("[{half},{half}]")),
         ("U8", format!("[{half},{half},0]")),
+        ("U8", format!("[0,{half},{half}]")),
         ("F16", format!("[{}]", 1u64 << 63)),
         ("F64", format!("[{},3,1]", 1u64 << 61)),
     ] {

@@ -3,8 +3,9 @@
 //! | Path | What is read |
 //! |---|---|
 //! | a file ending in `.json` | the index, and the shards beside it that it names |
-//! | any other file | that file alone |
-//! | a folder | `model.safetensors`, else `model.safetensors.index.json`, else the only other index, else the only `.safetensors` file |
+//! | a file ending in `.gguf`, or that begins with `GGUF` | that GGUF file |
+//! | any other file | that safetensors file alone |
+//! | a folder | `model.safetensors`, else `model.safetensors.index.json`, else the only other index, else the only `.safetensors` file, else the only `.gguf` file |
 //!
 //! Symbolic links are followed, and shards are looked for beside the link: download caches keep a
 //! folder of links to files elsewhere.
@@ -26,17 +27,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::SINGLE_NAME;
-use super::entry::Entry;
-use super::file::SafeTensors;
-use super::index::{INDEX_NAME, Index};
 use crate::error::{Error, Result};
-use crate::{Bytes, ErrorKind};
+use crate::gguf::{self, Gguf};
+use crate::safetensors::{INDEX_NAME, Index, SINGLE_NAME};
+use crate::{Bytes, Entry, ErrorKind, SafeTensors};
 
 /// The checked headers of one or several files, in which each name stands once.
 #[derive(Clone, Debug)]
 pub struct Archive {
     files: Vec<SafeTensors>,
+    /// The one file if it is of this format; then `files` is empty.
+    gguf: Option<Gguf>,
     metadata: BTreeMap<String, String>,
 }
 
@@ -52,10 +53,12 @@ impl Archive {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let chosen = if path.is_dir() { choose(path)? } else { path.to_path_buf() };
-        if chosen.extension().is_none_or(|extension| extension != "json") {
-            return Ok(Self::new(vec![SafeTensors::open(&chosen)?]));
+        let is = |name| chosen.extension().is_some_and(|extension| extension == name);
+        let bytes = Bytes::open(&chosen)?;
+        if !is("json") {
+            let named = is("gguf");
+            return Self::one(&bytes, named, Some(&chosen));
         }
-        let json = Bytes::open(&chosen)?;
         let folder = chosen.parent().unwrap_or(Path::new(""));
         let open = |shard: &str| {
             let path = folder.join(shard);
@@ -64,15 +67,15 @@ impl Archive {
             }
             SafeTensors::open(&path)
         };
-        Self::assemble(&json, open).map_err(|error| error.in_file(Some(&chosen)))
+        Self::assemble(&bytes, open).map_err(|error| error.in_file(Some(&chosen)))
     }
 
-    /// The archive of one safetensors file in memory.
+    /// The archive of one safetensors or GGUF file in memory; which of them, its first bytes say.
     ///
     /// # Errors
     /// The bytes are not as the format wants them.
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Self> {
-        Ok(Self::new(vec![SafeTensors::from_bytes(bytes)?]))
+        Self::one(&bytes.into(), false, None)
     }
 
     /// The archive of an index and its shards in memory, each shard with the name the index gives it.
@@ -98,17 +101,22 @@ impl Archive {
 
     /// All tensors: the files by name, in each the order of the data.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.files.iter().flat_map(SafeTensors::entries)
+        let gguf = self.gguf.iter().flat_map(Gguf::entries);
+        self.files.iter().flat_map(SafeTensors::entries).chain(gguf)
     }
 
     /// The tensor of this name, or `None`.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
-        self.files.iter().find_map(|file| file.entry(name))
+        match &self.gguf {
+            Some(gguf) => gguf.entry(name),
+            None => self.files.iter().find_map(|file| file.entry(name)),
+        }
     }
 
     /// How many tensors there are.
     pub fn len(&self) -> usize {
-        self.files.iter().map(|file| file.entries().len()).sum()
+        let gguf = self.gguf.as_ref().map_or(0, |gguf| gguf.entries().len());
+        self.files.iter().map(|file| file.entries().len()).sum::<usize>() + gguf
     }
 
     /// Whether there is no tensor at all.
@@ -116,15 +124,28 @@ impl Archive {
         self.len() == 0
     }
 
-    /// The string maps of all files together; where two files differ on a key, the first file's
-    /// value. [`Archive::files`] has each file's own.
+    /// The string maps of all safetensors files together; where two files differ on a key, the first
+    /// file's value. [`Archive::files`] has each file's own, [`Archive::gguf`] what a GGUF file says.
     pub fn metadata(&self) -> &BTreeMap<String, String> {
         &self.metadata
     }
 
-    /// The files, by name.
+    /// The safetensors files, by name; none where the archive is a GGUF file.
     pub fn files(&self) -> &[SafeTensors] {
         &self.files
+    }
+
+    /// The GGUF file, with its metadata, where the archive is one.
+    pub fn gguf(&self) -> Option<&Gguf> {
+        self.gguf.as_ref()
+    }
+
+    /// One file of weights; `named` says that its name claims it to be GGUF.
+    fn one(bytes: &Bytes, named: bool, file: Option<&Path>) -> Result<Self> {
+        if named || bytes.starts_with(&gguf::MAGIC) {
+            return Gguf::parse(bytes, file).map(Self::from);
+        }
+        SafeTensors::parse(bytes, file).map(|file| Self::new(vec![file]))
     }
 
     fn new(files: Vec<SafeTensors>) -> Self {
@@ -132,7 +153,7 @@ impl Archive {
         for (key, value) in files.iter().flat_map(SafeTensors::metadata) {
             metadata.entry(key.clone()).or_insert_with(|| value.clone());
         }
-        Self { files, metadata }
+        Self { files, gguf: None, metadata }
     }
 
     fn assemble(index: &[u8], mut open: impl FnMut(&str) -> Result<SafeTensors>) -> Result<Self> {
@@ -159,6 +180,12 @@ impl Archive {
     }
 }
 
+impl From<Gguf> for Archive {
+    fn from(gguf: Gguf) -> Self {
+        Self { files: Vec::new(), gguf: Some(gguf), metadata: BTreeMap::new() }
+    }
+}
+
 /// The file of `folder` that stands for the model.
 fn choose(folder: &Path) -> Result<PathBuf> {
     for name in [SINGLE_NAME, INDEX_NAME] {
@@ -178,7 +205,7 @@ fn choose(folder: &Path) -> Result<PathBuf> {
         Ok(names)
     };
     let names = listing().map_err(|source| Error::io("list the folder", source).in_file(Some(folder)))?;
-    for suffix in [".safetensors.index.json", ".safetensors"] {
+    for suffix in [".safetensors.index.json", ".safetensors", ".gguf"] {
         let mut found: Vec<String> = names.iter().filter(|name| name.ends_with(suffix)).cloned().collect();
         match (found.len(), found.pop()) {
             (_, None) => {}

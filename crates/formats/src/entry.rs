@@ -1,4 +1,7 @@
-//! One named tensor of a file: its type, its shape, and its bytes on demand.
+//! One named tensor of a file of either format: its type, its shape, and its bytes on demand.
+//!
+//! Shapes are row-major, outermost first, also where the file lists them the other way round, as
+//! GGUF does.
 //!
 //! ```
 //! use formwork_formats::{Archive, Bytes, Dtype, Layout, Writer};
@@ -12,9 +15,11 @@
 //! let mut second_row = [0.0; 3];
 //! w.copy_range_into_f32(3, &mut second_row)?;
 //! assert_eq!(second_row, [3.0, 4.0, 5.0]);
+//! assert_eq!(w.rows(1..2)?.to_f32()?, second_row);
 //! # Ok::<(), formwork_formats::Error>(())
 //! ```
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,11 +32,11 @@ use crate::{Bytes, Dtype, ErrorKind, F32View};
 /// Its bytes always have the length that its type and shape ask for.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    pub(super) name: Arc<str>,
-    pub(super) dtype: Dtype,
-    pub(super) shape: Vec<usize>,
-    pub(super) bytes: Bytes,
-    pub(super) file: Option<Arc<Path>>,
+    pub(crate) name: Arc<str>,
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) bytes: Bytes,
+    pub(crate) file: Option<Arc<Path>>,
 }
 
 impl Entry {
@@ -52,12 +57,38 @@ impl Entry {
 
     /// How many numbers it has: the product of the shape.
     pub fn elements(&self) -> usize {
-        self.bytes.len() / self.dtype.bytes()
+        self.bytes.len() / self.dtype.block_bytes() * self.dtype.block()
     }
 
-    /// Its numbers, row-major and little-endian. They may begin at any address.
+    /// Its numbers, row-major and little-endian, for block types block after block. They may begin
+    /// at any address.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// The part of the first axis in `range`, sharing memory and name: rows of a matrix, one of
+    /// several tensors that were stacked into one.
+    ///
+    /// # Errors
+    /// It is a scalar, the range reaches outside the first axis or is reversed, or it cuts a block.
+    pub fn rows(&self, range: Range<usize>) -> Result<Self> {
+        let Range { start, end } = range;
+        let rows = self.shape.first().copied().unwrap_or(0);
+        if start > end || end > rows || self.shape.is_empty() {
+            return Err(self.error(ErrorKind::RowsPastEnd { start, end, rows }));
+        }
+        let (dtype, block) = (self.dtype, self.dtype.block());
+        if self.shape.len() == 1 && !(start.is_multiple_of(block) && end.is_multiple_of(block)) {
+            let found = if start.is_multiple_of(block) { end } else { start };
+            return Err(self.error(ErrorKind::PartialBlock { dtype, found: found as u64, block }));
+        }
+        // In numbers and not in bytes of a row, which for a single axis of blocks is a fraction.
+        let row = self.elements() / rows.max(1);
+        let at = |row_index: usize| row_index * row / block * dtype.block_bytes();
+        let bytes = self.bytes.slice(at(start)..at(end)).expect("rows lie inside");
+        let mut shape = self.shape.clone();
+        shape[0] = end - start;
+        Ok(Self { name: self.name.clone(), dtype, shape, bytes, file: self.file.clone() })
     }
 
     /// The file it is in; `None` if that came from memory without a name.
@@ -68,7 +99,7 @@ impl Entry {
     /// All numbers as `f32`: exact from `BF16`, `F16` and `F32`, rounded from `F64`.
     ///
     /// # Errors
-    /// The type is no float, or an `F64` is finite and too large for `f32`.
+    /// The type is no plain float (the `quant` crate decodes blocks), or an `F64` is finite and too large for `f32`.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
         self.expect_float()?;
         let mut out = vec![0.0; self.elements()];
@@ -79,7 +110,7 @@ impl Entry {
     /// All numbers as `f64`, exact from every float type.
     ///
     /// # Errors
-    /// The type is no float.
+    /// The type is no plain float; the `quant` crate decodes blocks.
     pub fn to_f64(&self) -> Result<Vec<f64>> {
         self.expect_float()?;
         let mut out = vec![0.0; self.elements()];
@@ -90,12 +121,12 @@ impl Entry {
     /// All numbers as `i64`, from any integer type and from truth values as 0 and 1.
     ///
     /// # Errors
-    /// The type is a float, or a `U64` is above `i64::MAX`.
+    /// The type is a float or one in blocks, or a `U64` is above `i64::MAX`.
     pub fn to_i64(&self) -> Result<Vec<i64>> {
-        if self.dtype.is_float() {
+        if self.dtype.is_float() || self.dtype.is_blocks() {
             return Err(self.error(ErrorKind::WrongDtype { dtype: self.dtype, wanted: "an integer type" }));
         }
-        let words = self.bytes.chunks_exact(self.dtype.bytes()).enumerate();
+        let words = self.bytes.chunks_exact(self.dtype.block_bytes()).enumerate();
         words
             .map(|(index, word)| {
                 convert::read_i64(self.dtype, word).ok_or_else(|| {
@@ -166,7 +197,7 @@ impl Entry {
 
     fn float_range(&self, first: usize, count: usize) -> Result<&[u8]> {
         self.expect_float()?;
-        let size = self.dtype.bytes();
+        let size = self.dtype.block_bytes();
         let range =
             first.checked_add(count).and_then(|end| Some(first.checked_mul(size)?..end.checked_mul(size)?));
         range
@@ -232,5 +263,52 @@ mod tests {
         assert!(matches!(error.kind(), ErrorKind::OutOfRange { index: 1, .. }), "{error}");
         assert_eq!(error.tensor(), Some("x"));
         assert_eq!(e.to_f64().unwrap(), [1.0, 1e300, 2.0]);
+    }
+
+    #[test]
+    fn rows_share_the_bytes_of_the_whole() {
+        let bytes: Vec<u8> = (0..60).collect();
+        let e = entry(Dtype::U16, &[5, 2, 3], &bytes);
+        let part = e.rows(1..4).unwrap();
+        assert_eq!((part.shape(), part.elements(), part.name()), (&[3, 2, 3][..], 18, "x"));
+        assert_eq!(part.bytes().as_ptr(), e.bytes()[12..].as_ptr());
+        assert_eq!(part.rows(2..3).unwrap().bytes()[..], bytes[36..48]);
+        assert_eq!(e.rows(5..5).unwrap().shape(), [0, 2, 3]);
+        // No numbers at all, and yet rows to cut.
+        let none = entry(Dtype::Q8_0, &[7, 0], &[]);
+        assert_eq!(none.rows(2..5).unwrap().shape(), [3, 0]);
+        let none = entry(Dtype::Q8_0, &[0, 32], &[]);
+        assert_eq!(none.rows(0..0).unwrap().shape(), [0, 32]);
+    }
+
+    #[test]
+    #[allow(clippy::reversed_empty_ranges, reason = "a reversed range is what is refused")]
+    fn rows_outside_or_through_a_block_are_refused() {
+        let e = entry(Dtype::F16, &[5, 2], &[0; 20]);
+        for range in [0..6, 6..6, 4..3, usize::MAX..usize::MAX, 0..usize::MAX] {
+            let error = e.rows(range.clone()).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::RowsPastEnd { rows: 5, .. }), "{range:?}: {error}");
+        }
+        assert!(entry(Dtype::F32, &[], &[0; 4]).rows(0..0).is_err(), "a scalar has no rows");
+        let blocks = entry(Dtype::Q4_0, &[96], &(0..54).collect::<Vec<u8>>());
+        assert_eq!(blocks.rows(32..96).unwrap().bytes()[..], (18..54).collect::<Vec<u8>>()[..]);
+        for (range, at) in [(0..33, 33), (31..64, 31)] {
+            let error = blocks.rows(range).unwrap_err();
+            let expected =
+                |k: &ErrorKind| matches!(k, ErrorKind::PartialBlock { found, block: 32, .. } if *found == at);
+            assert!(expected(error.kind()), "{error}");
+        }
+    }
+
+    #[test]
+    fn numbers_in_blocks_are_for_the_quant_crate() {
+        let e = entry(Dtype::Q4_1, &[2, 64], &[0; 80]);
+        assert_eq!((e.elements(), e.rows(1..2).unwrap().bytes().len()), (128, 40));
+        let errors = [e.to_f32().map(drop), e.to_f64().map(drop), e.to_i64().map(drop)];
+        for error in errors.map(Result::unwrap_err) {
+            assert!(matches!(error.kind(), ErrorKind::WrongDtype { dtype: Dtype::Q4_1, .. }), "{error}");
+            assert!(error.to_string().contains("quant crate"), "{error}");
+        }
+        assert!(e.as_f32().is_none());
     }
 }
