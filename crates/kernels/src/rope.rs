@@ -8,11 +8,11 @@
 //! afterwards: in f32 position 100 000 alone is uncertain by 0.008 radians.
 //!
 //! ```
-//! use formwork_kernels::rope::{fill_table, inverse_frequencies, rotate, Direction, Pairs, Rope};
+//! use formwork_kernels::rope::{fill_table, inverse_frequencies, rotate, Direction, Pairs, Rope, Spectrum};
 //!
 //! let frequencies = inverse_frequencies(2, 10_000.0); // one pair, turned by the position itself
 //! let (mut cos, mut sin) = ([0.0_f64; 4], [0.0; 4]);
-//! fill_table(&frequencies, 0.0, &mut cos, &mut sin);
+//! fill_table(&Spectrum { frequencies: &frequencies, scale: 1.0 }, 0.0, &mut cos, &mut sin);
 //! let rope = Rope { cos: &cos, sin: &sin, width: 2, pairs: Pairs::Halves, positions: &[3], heads: 1, head_dim: 2, stride: 2 };
 //! let mut x = [1.0, 0.0];
 //! rotate(&rope, &mut x, Direction::Forward);
@@ -40,7 +40,7 @@ pub enum Pairs {
 pub enum Direction {
     /// By the angle: the embedding.
     Forward,
-    /// By the opposite angle: the adjoint, which is also the inverse.
+    /// By the opposite angle: the adjoint, which is also the inverse unless the tables have a scale.
     Backward,
 }
 
@@ -74,11 +74,21 @@ pub fn inverse_frequencies(width: usize, base: f64) -> Vec<f64> {
     (0..width / 2).map(|i| libm::pow(base, -2.0 * i as f64 / width as f64)).collect()
 }
 
-/// Cosines and sines of `(first + p) · frequencies[i]` for as many positions `p` as the tables hold.
+/// How fast each pair turns, and what its cosines and sines are multiplied with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spectrum<'a> {
+    /// Radians per position of each pair: `[w/2]`.
+    pub frequencies: &'a [f64],
+    /// 1 for a rotation; any other number stretches what is turned, as YaRN does.
+    pub scale: f64,
+}
+
+/// `scale` times the cosines and sines of `(first + p) · frequencies[i]`, for as many positions `p` as the tables hold.
 ///
 /// # Panics
 /// If the tables differ in length or hold a part of a row.
-pub fn fill_table<T: Element>(frequencies: &[f64], first: f64, cos: &mut [T], sin: &mut [T]) {
+pub fn fill_table<T: Element>(spectrum: &Spectrum<'_>, first: f64, cos: &mut [T], sin: &mut [T]) {
+    let &Spectrum { frequencies, scale } = spectrum;
     let pairs = frequencies.len();
     assert_eq!(cos.len(), sin.len(), "rope: tables differ in length");
     if pairs == 0 {
@@ -90,7 +100,7 @@ pub fn fill_table<T: Element>(frequencies: &[f64], first: f64, cos: &mut [T], si
     for (p, (cos, sin)) in rows.enumerate() {
         for (i, &frequency) in frequencies.iter().enumerate() {
             let (s, c) = libm::sincos((first + p as f64) * frequency);
-            (cos[i], sin[i]) = (T::of(c), T::of(s));
+            (cos[i], sin[i]) = (T::of(scale * c), T::of(scale * s));
         }
     }
 }
@@ -267,7 +277,8 @@ mod tests {
                 (300, 2, 64, 64, 7),
             ] {
                 let (mut cos, mut sin) = (junk(11 * width / 2), junk(11 * width / 2));
-                fill_table(&inverse_frequencies(width, BASE), 0.0, &mut cos, &mut sin);
+                let frequencies = inverse_frequencies(width, BASE);
+                fill_table(&Spectrum { frequencies: &frequencies, scale: 1.0 }, 0.0, &mut cos, &mut sin);
                 let positions = (0..tokens).map(|i| (i * 7 % 11) as u32).collect();
                 all.push(Case {
                     cos,
@@ -381,9 +392,30 @@ mod tests {
     #[test]
     fn far_positions_keep_their_angle_in_f32() {
         let (mut cos, mut sin) = ([0.0_f32], [0.0_f32]);
-        fill_table(&[1.0], 1_000_003.0, &mut cos, &mut sin);
+        fill_table(&Spectrum { frequencies: &[1.0], scale: 1.0 }, 1_000_003.0, &mut cos, &mut sin);
         assert!((f64::from(cos[0]) - 1_000_003.0_f64.cos()).abs() < 1e-7);
         assert!((f64::from(sin[0]) - 1_000_003.0_f64.sin()).abs() < 1e-7);
+    }
+
+    #[test]
+    fn a_scale_stretches_there_and_back() {
+        let (mut cos, mut sin) = ([0.0_f64; 4], [0.0; 4]);
+        fill_table(&Spectrum { frequencies: &[0.5], scale: 1.5 }, 0.0, &mut cos, &mut sin);
+        let layout = Rope {
+            cos: &cos,
+            sin: &sin,
+            width: 2,
+            pairs: Pairs::Halves,
+            positions: &[3],
+            heads: 1,
+            head_dim: 2,
+            stride: 2,
+        };
+        let mut x = [2.0, 0.0];
+        rotate(&layout, &mut x, Direction::Forward);
+        close("stretched", &x, &[3.0 * 1.5_f64.cos(), 3.0 * 1.5_f64.sin()], 1e-15);
+        rotate(&layout, &mut x, Direction::Backward);
+        close("the adjoint of a factor is the factor", &x, &[4.5, 0.0], 1e-15);
     }
 
     #[test]

@@ -1,0 +1,123 @@
+//! A matrix in blocks as a weight.
+
+use std::{ops::Deref, sync::Arc};
+
+use formwork_kernels::blocks::{
+    Format,
+    multiply::{dense, gather},
+};
+use formwork_module::{Blocks, Pass, Visit, Weight};
+use formwork_tensor::{Buffer, DType, Error, Pool, Result, Shape, Tensor, dispatch};
+
+use crate::product::{Product, matrix};
+
+/// A matrix `[out, in]` that stays in its blocks. Clones share the bytes.
+///
+/// It does not learn: gradients go through it to its input and to a bias. Products take the type of their input.
+///
+/// ```
+/// use formwork_kernels::blocks::Format;
+/// use formwork_module::{Blocks, Pass, Tensor, Weight};
+/// use formwork_quant::Quantised;
+/// let bytes = vec![0x00, 0x3c, 0x00, 0x40, 0x00, 0x42, 0x00, 0x44]; // 1, 2, 3, 4 as f16
+/// let w = Quantised::new(Blocks::new("up.weight", [2, 2], Format::F16, bytes)?);
+/// let x = Tensor::from_vec(vec![1.0f64, 10.0], &[1, 2])?;
+/// assert_eq!(w.apply(&x, None, &mut Pass::infer())?.to_vec::<f64>()?, [21.0, 43.0]);
+/// assert_eq!(w.gather(&[1], &[1], &mut Pass::infer())?.to_vec::<f32>()?, [3.0, 4.0]);
+/// # Ok::<(), formwork_module::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Quantised {
+    blocks: Arc<Blocks>,
+    dtype: DType,
+    pool: Pool,
+}
+
+/// A weight from the bytes of a file, which may be mapped; `path` is its full name, `shape` is `[out, in]`.
+///
+/// # Errors
+/// A width that is no whole number of blocks, or another number of bytes than the shape asks for.
+pub fn weight(
+    path: &str,
+    shape: [usize; 2],
+    format: Format,
+    bytes: impl Deref<Target = [u8]> + Send + Sync + 'static,
+) -> Result<Arc<dyn Weight>> {
+    Ok(Arc::new(Quantised::new(Blocks::new(path, shape, format, bytes)?)))
+}
+
+impl Quantised {
+    /// A weight of a matrix in blocks; rows looked up in it are `f32`, from a pool of its own.
+    pub fn new(blocks: Blocks) -> Self {
+        Self { blocks: Arc::new(blocks), dtype: DType::F32, pool: Pool::new() }
+    }
+
+    /// Another type for rows that are looked up, and so for all that is computed from them.
+    #[must_use]
+    pub fn dtype(mut self, dtype: DType) -> Self {
+        self.dtype = dtype;
+        self
+    }
+
+    /// Another pool for rows that are looked up, and so for all that is computed from them.
+    #[must_use]
+    pub fn pool(mut self, pool: Pool) -> Self {
+        self.pool = pool;
+        self
+    }
+
+    /// The matrix.
+    pub fn blocks(&self) -> &Blocks {
+        &self.blocks
+    }
+}
+
+impl Weight for Quantised {
+    fn shape(&self) -> [usize; 2] {
+        self.blocks.shape()
+    }
+
+    fn apply(&self, x: &Tensor, bias: Option<&Tensor>, _: &mut Pass<'_>) -> Result<Tensor> {
+        let product = Product(self.blocks.clone());
+        match bias {
+            Some(bias) => Tensor::apply1(product, &[x, bias]),
+            None => Tensor::apply1(product, &[x]),
+        }
+    }
+
+    /// Nothing here learns, so the rows have no history.
+    fn gather(&self, ids: &[u32], dims: &[usize], _: &mut Pass<'_>) -> Result<Tensor> {
+        let [n, d] = self.blocks.shape();
+        let places = Shape::new(dims)?;
+        if places.len() != ids.len() {
+            let expected = format!("{} ids for {places}", places.len());
+            return Err(Error::shape("gather", expected, ids.len()));
+        }
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= n) {
+            return Err(Error::invalid("gather", format_args!("ids below {n}, the rows of the table"), id));
+        }
+        // A vector of one axis more, without one on the heap: a decoded token allocates nothing.
+        let mut shape = [d; 7];
+        shape[..dims.len()].copy_from_slice(dims);
+        let shape = Shape::new(&shape[..=dims.len()])?; // [dims.., d]
+        dispatch!(self.dtype, T => {
+            let mut y = Buffer::<T>::new(shape.len(), Some(&self.pool));
+            gather(matrix(&self.blocks), ids, &mut y);
+            Tensor::from_buffer(y, &shape)
+        })
+    }
+
+    /// All of it decoded: four bytes a number, and nothing that learns.
+    fn to_dense(&self, _: &mut Pass<'_>) -> Result<Tensor> {
+        let shape = Shape::new(&self.blocks.shape())?;
+        dispatch!(self.dtype, T => {
+            let mut y = Buffer::<T>::new(shape.len(), Some(&self.pool));
+            dense(matrix(&self.blocks), &mut y);
+            Tensor::from_buffer(y, &shape)
+        })
+    }
+
+    fn visit(&self, name: &str, v: &mut dyn Visit) {
+        v.blocks(name, &self.blocks);
+    }
+}
