@@ -34,8 +34,8 @@
 use std::sync::Arc;
 
 use formwork_module::{
-    At, Dropout, Error, Linear, Mask, Module, Pass, Position, Result, RowSpan, Scope, Site, Tensor, Visit,
-    VisitMut,
+    At, Dropout, Error, Keys, Linear, Mask, Module, Pass, Position, Result, RowSpan, Scope, Site, Tensor,
+    Visit, VisitMut,
 };
 
 use crate::{Attend, Biases, ProbabilityDropout, Row, Settings, Sizes};
@@ -106,8 +106,29 @@ impl Attention {
             );
         }
         let (k, v) = cache.append(self.site.slot, &k, &v, spans)?; // [b, g, s, e]
+        let (k, v) = (k.transpose(1, 2)?, v.transpose(1, 2)?); // [b, s, g, e]
         let row = |s: &RowSpan| Row { q: s.tokens.clone(), k: 0..s.first + s.tokens.len(), first: s.first };
-        Ok(Seen { k: k.transpose(1, 2)?, v: v.transpose(1, 2)?, rows: spans.iter().map(row).collect() })
+        let rows: Vec<_> = spans.iter().map(row).collect();
+        let Keys::Growing(keys) = self.position.keys() else { return Ok(Seen { k, v, rows }) };
+        // A row without a query looks at no key, so its keys need no turning.
+        let held = |s: &RowSpan| match s.tokens.len() {
+            0 => RowSpan::new(0..0, 0),
+            new => {
+                RowSpan { tokens: 0..s.first + new, first: 0, position: s.position.saturating_sub(s.first) }
+            }
+        };
+        let held: Vec<_> = spans.iter().map(held).collect();
+        let longest = rows.iter().map(|row| row.k.end).max().unwrap_or(0);
+        let (k, v) = (k.narrow(1, 0, longest)?, v.narrow(1, 0, longest)?); // [b, longest, g, e]
+        Ok(Seen { k: keys.rotate_all(&k, &held).at("position")?, v, rows })
+    }
+
+    /// Keys `[b, t, g, e]` as they are looked at, or as a cache holds them if that differs.
+    fn turn_keys(&self, k: Tensor, pass: &mut Pass<'_>) -> Result<Tensor> {
+        match self.position.keys() {
+            Keys::Growing(_) if pass.cache().is_some() => Ok(k),
+            _ => self.position.rotate(&k, pass).at("position"),
+        }
     }
 }
 
@@ -129,7 +150,7 @@ impl Module for Attention {
         let k = self.k.forward(x, pass).at("k")?.reshape(&[b, t, g, e])?;
         let v = self.v.forward(x, pass).at("v")?.reshape(&[b, t, g, e])?;
         let q = self.position.rotate(&q, pass).at("position")?;
-        let k = self.position.rotate(&k, pass).at("position")?;
+        let k = self.turn_keys(k, pass)?;
         for (what, tensor) in [("q", &q), ("k", &k), ("v", &v)] {
             pass.show(&self.site, what, tensor);
         }

@@ -77,7 +77,7 @@ impl Session<'_> {
         Ok(())
     }
 
-    fn too_long(&self, row: usize, held: usize, more: usize) -> Error {
+    pub(crate) fn too_long(&self, row: usize, held: usize, more: usize) -> Error {
         let (limit, hint) = match self.model.context() {
             Some(context) if context <= self.capacity => ("the context of the model", "shorten the prompt"),
             _ => (

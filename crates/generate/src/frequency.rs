@@ -1,7 +1,8 @@
 //! The frequency penalty: a token becomes less likely with every time that it was generated since the last prompt.
 //!
-//! `logit ← logit − α · count`, the count being that of generated tokens; the prompt does not count. The formula is that of
-//! OpenAI's interface, <https://platform.openai.com/docs/advanced-usage>; a negative `α` favours what was said before.
+//! `logit ← logit − α · count`, the count being that of generated tokens; the prompt does not count. This is how
+//! OpenAI's interface, <https://platform.openai.com/docs/advanced-usage>, and vLLM count; transformers has no such penalty,
+//! and llama.cpp's counts the end of the prompt too. A negative `α` favours what was said before.
 //!
 //! ```
 //! use formwork_generate::{FrequencyPenalty, History, Processor};
@@ -48,34 +49,5 @@ impl Processor for FrequencyPenalty {
             }
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NO: f32 = f32::NEG_INFINITY;
-
-    #[test]
-    fn only_generated_tokens_are_penalised() {
-        let check = |penalty: f64, expected: [f32; 4]| {
-            let mut history = History::new(&[0, 0, 1]);
-            [1, 1, 2, 1, 3].iter().for_each(|&id| history.push(id));
-            let mut logits = [2.0, 2.0, 1.5, NO];
-            FrequencyPenalty::new(penalty).unwrap().process(&mut logits, &history).unwrap();
-            assert_eq!(logits, expected, "{penalty}");
-        };
-        check(0.0, [2.0, 2.0, 1.5, NO]);
-        check(1.0, [2.0, -1.0, 0.5, NO]);
-        check(-1.0, [2.0, 5.0, 2.5, NO]);
-        for bad in [f64::NAN, f64::INFINITY] {
-            assert!(
-                FrequencyPenalty::new(bad)
-                    .unwrap_err()
-                    .to_string()
-                    .starts_with("frequency_penalty: expected a finite number")
-            );
-        }
     }
 }

@@ -1,7 +1,8 @@
 //! Text generation for any [`TokenModel`](formwork_module::TokenModel).
 //!
 //! - A [`Processor`] changes the logits of the next token; a [`Sampler`] is a chain of them with a [`Choice`] at its end.
-//! - A [`Session`] holds texts and their cache: give it prompts, take tokens, roll back, fork, give it a second prompt.
+//! - A [`Session`] holds texts and their cache: give it prompts, take tokens, roll back, fork, give it a second prompt, go on
+//!   with a text whose beginning it holds ([`Session::resume`]).
 //! - [`Session::write`] goes on until a [`Request`]'s end: end ids, stop strings, a number of tokens, the context,
 //!   cancellation; it streams [`Event`]s and returns an [`Output`] per row.
 //! - [`Settings`] are plain data for all of it, what a command line or a file says.
@@ -67,15 +68,20 @@
 
 mod allow;
 mod ban;
+mod ban_first;
+mod ban_phrases;
 mod feed;
 mod frequency;
 mod history;
 mod likeliest;
 mod min_p;
+mod min_tokens;
+mod no_repeat;
 mod presence;
 mod processor;
 mod repetition;
 mod request;
+mod resume;
 mod sampler;
 mod session;
 mod settings;
@@ -88,9 +94,13 @@ mod write;
 
 pub use allow::Allow;
 pub use ban::Ban;
+pub use ban_first::BanFirst;
+pub use ban_phrases::BanPhrases;
 pub use frequency::FrequencyPenalty;
 pub use history::{History, Seen};
 pub use min_p::MinP;
+pub use min_tokens::MinTokens;
+pub use no_repeat::NoRepeat;
 pub use presence::PresencePenalty;
 pub use processor::Processor;
 pub use repetition::RepetitionPenalty;

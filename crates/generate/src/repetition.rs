@@ -3,7 +3,7 @@
 //!
 //! `logit ← logit / θ` where it is positive, `logit · θ` where it is negative: the paper divides in both cases, which
 //! would make a negative logit more likely; this is the form everybody uses. It is not invariant to a shift of the
-//! logits, so it stands before the temperature.
+//! logits, so it stands before the temperature. Padding is no text: a shorter row of a batch is penalised as it is alone.
 //!
 //! ```
 //! use formwork_generate::{History, Processor, RepetitionPenalty};
@@ -30,7 +30,12 @@ impl RepetitionPenalty {
     /// Any other number.
     pub fn new(penalty: f64) -> Result<Self> {
         match penalty > 0.0 && penalty.is_finite() {
-            true => Ok(Self { penalty }),
+            // As f32 where it fits: then a penalised logit is, to the bit, what f32 arithmetic gives elsewhere, and
+            // logits that tie there tie here.
+            true => {
+                let single = penalty as f32;
+                Ok(Self { penalty: if single.is_normal() { f64::from(single) } else { penalty } })
+            }
             false => Err(Error::invalid("repetition_penalty", "a finite number above 0", penalty)
                 .hint("1 changes nothing")),
         }

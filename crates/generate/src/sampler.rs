@@ -1,6 +1,6 @@
 //! From logits to a token: a chain of processors and a choice.
 //!
-//! The usual order is penalties, temperature, top-k, top-p, min-p, as in transformers; [`Settings`](crate::Settings)
+//! The usual order is penalties, what is forbidden, temperature, top-k, top-p, min-p, as in transformers; [`Settings`](crate::Settings)
 //! makes that chain. Any other order is a list in that order.
 //!
 //! - [`Choice::Greedy`] takes the largest logit, of equal ones the lowest id.

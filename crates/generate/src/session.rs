@@ -102,6 +102,9 @@ impl<'m> Session<'m> {
 
     /// Sends long prompts through the model in pieces of at most `tokens` per row: less memory, the same logits up to
     /// rounding. 0 counts as 1.
+    ///
+    /// A position encoding that depends on the length of the text (dynamic NTK, past the original context) knows the text
+    /// up to the end of a piece: with such a model only a prompt in one piece has the logits of one pass over all of it.
     #[must_use]
     pub fn chunked(mut self, tokens: usize) -> Self {
         self.chunk = tokens.max(1);

@@ -14,8 +14,8 @@ use formwork_module::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Allow, Ban, Choice, FrequencyPenalty, MinP, PresencePenalty, RepetitionPenalty, Request, Sampler,
-    Temperature, TopK, TopP,
+    Allow, Ban, BanFirst, BanPhrases, Choice, FrequencyPenalty, MinP, MinTokens, NoRepeat, PresencePenalty,
+    RepetitionPenalty, Request, Sampler, Temperature, TopK, TopP,
 };
 
 /// Every setting of the usual chain and of where a text ends. The default samples at temperature 1 from every token.
@@ -36,14 +36,22 @@ pub struct Settings {
     pub presence_penalty: f64,
     /// Taken off the logit of a token for each time that it was generated before; 0 is none.
     pub frequency_penalty: f64,
+    /// So many tokens in a row never come twice.
+    pub no_repeat_ngram: Option<usize>,
     /// Tokens never chosen.
     pub ban: Vec<u32>,
+    /// Tokens never chosen right after a prompt.
+    pub ban_first: Vec<u32>,
+    /// Sequences of tokens never completed.
+    pub ban_phrases: Vec<Vec<u32>>,
     /// The only tokens that may be chosen.
     pub allow: Option<Vec<u32>>,
     /// The same seed draws the same text.
     pub seed: u64,
     /// The most tokens to generate.
     pub max_tokens: usize,
+    /// No token of `end` before so many others.
+    pub min_tokens: usize,
     /// Tokens that end a text.
     pub end: Vec<u32>,
     /// Strings that end a text.
@@ -60,10 +68,14 @@ impl Default for Settings {
             repetition_penalty: 1.0,
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
+            no_repeat_ngram: None,
             ban: Vec::new(),
+            ban_first: Vec::new(),
+            ban_phrases: Vec::new(),
             allow: None,
             seed: 0,
             max_tokens: 128,
+            min_tokens: 0,
             end: Vec::new(),
             stop: Vec::new(),
         }
@@ -71,7 +83,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The chain: penalties, lists, temperature, top-k, top-p, min-p, then the choice; what changes nothing is left out.
+    /// The chain: penalties, what is forbidden, temperature, top-k, top-p, min-p, then the choice; what changes nothing is
+    /// left out.
     ///
     /// # Errors
     /// A number outside its range, with the field's name.
@@ -88,11 +101,23 @@ impl Settings {
         if self.frequency_penalty != 0.0 {
             chain = chain.with(FrequencyPenalty::new(self.frequency_penalty)?);
         }
+        if let Some(size) = self.no_repeat_ngram {
+            chain = chain.with(NoRepeat::new(size)?);
+        }
+        if !self.ban_phrases.is_empty() {
+            chain = chain.with(BanPhrases::new(&self.ban_phrases)?);
+        }
+        if self.min_tokens > 0 && !self.end.is_empty() {
+            chain = chain.with(MinTokens::new(self.min_tokens, &self.end));
+        }
         if let Some(ids) = &self.allow {
             chain = chain.with(Allow::new(ids)?);
         }
         if !self.ban.is_empty() {
             chain = chain.with(Ban::new(&self.ban));
+        }
+        if !self.ban_first.is_empty() {
+            chain = chain.with(BanFirst::new(&self.ban_first));
         }
         if !(greedy || self.temperature == 1.0) {
             chain = chain.with(Temperature::new(self.temperature)?);
@@ -144,17 +169,25 @@ mod tests {
             repetition_penalty: 1.2,
             presence_penalty: 0.3,
             frequency_penalty: 0.4,
+            no_repeat_ngram: Some(3),
             ban: vec![3],
+            ban_first: vec![1],
+            ban_phrases: vec![vec![1, 2]],
             allow: Some(vec![1, 2]),
+            min_tokens: 2,
+            end: vec![0],
             seed: 9,
             ..Settings::default()
         };
         let chain = all.sampler().unwrap();
         let names: Vec<_> = chain.processors.iter().map(|p| format!("{p:?}")).collect();
-        let order =
-            ["Repetition", "Presence", "Frequency", "Allow", "Ban", "Temperature", "TopK", "TopP", "MinP"];
-        assert_eq!(names.len(), order.len());
-        assert!(names.iter().zip(order).all(|(name, expected)| name.starts_with(expected)), "{names:?}");
+        let order = "Repetition Presence Frequency NoRepeat BanPhrases MinTokens Allow Ban BanFirst Temperature \
+                     TopK TopP MinP";
+        assert_eq!(names.len(), order.split(' ').count());
+        assert!(
+            names.iter().zip(order.split(' ')).all(|(name, expected)| name.starts_with(expected)),
+            "{names:?}"
+        );
         assert_eq!(chain.choice, Choice::Sample { seed: 9 });
     }
 
@@ -181,6 +214,8 @@ mod tests {
         check(&|s| s.repetition_penalty = 0.0, "repetition_penalty");
         check(&|s| s.presence_penalty = f64::INFINITY, "presence_penalty");
         check(&|s| s.frequency_penalty = f64::NAN, "frequency_penalty");
+        check(&|s| s.no_repeat_ngram = Some(0), "no_repeat_ngram");
+        check(&|s| s.ban_phrases = vec![vec![1], vec![]], "ban_phrases.1");
         check(&|s| s.allow = Some(vec![]), "allow");
         check(&|s| s.stop = vec!["a".into(), String::new()], "stop.1");
     }

@@ -299,19 +299,15 @@ mod tests {
     }
 
     fn feed(cache: &mut DenseCache, t: usize, base: f32, tokens_of: &[std::ops::Range<usize>]) {
-        let spans: Vec<_> = tokens_of
-            .iter()
-            .enumerate()
-            .map(|(row, r)| RowSpan { tokens: r.clone(), first: cache.len(row) })
-            .collect();
+        let spans: Vec<_> =
+            tokens_of.iter().enumerate().map(|(row, r)| RowSpan::new(r.clone(), cache.len(row))).collect();
         let x = tokens(spans.len(), t, base);
         cache.append(0, &x, &x, &spans).unwrap();
         cache.advance(&spans).unwrap();
     }
 
     fn held(cache: &mut DenseCache, row: usize) -> Vec<f32> {
-        let nothing: Vec<_> =
-            (0..cache.rows()).map(|r| RowSpan { tokens: 0..0, first: cache.len(r) }).collect();
+        let nothing: Vec<_> = (0..cache.rows()).map(|r| RowSpan::new(0..0, cache.len(r))).collect();
         let (k, _) =
             cache.append(0, &tokens(cache.rows(), 1, 0.0), &tokens(cache.rows(), 1, 0.0), &nothing).unwrap();
         let k = k.view::<f32>().unwrap();
@@ -339,7 +335,7 @@ mod tests {
         let mut cache = DenseCache::new(1, 4);
         let all = 0..3;
         feed(&mut cache, 3, 0.0, std::slice::from_ref(&all));
-        let spans = [RowSpan { tokens: 0..2, first: 3 }];
+        let spans = [RowSpan::new(0..2, 3)];
         let error = cache.append(0, &tokens(1, 2, 0.0), &tokens(1, 2, 0.0), &spans).unwrap_err().to_string();
         assert!(error.contains("at most 4 tokens") && error.contains("2 more after 3"), "{error}");
         assert!(cache.advance(&spans).is_err());
@@ -351,7 +347,7 @@ mod tests {
     fn spans_that_leave_a_gap_or_the_batch_are_refused() {
         let mut cache = DenseCache::new(1, 4);
         let mut check = |tokens_of: std::ops::Range<usize>, first: usize, words: &str| {
-            let spans = [RowSpan { tokens: tokens_of, first }];
+            let spans = [RowSpan::new(tokens_of, first)];
             let x = tokens(1, 2, 0.0);
             let error = cache.append(0, &x, &x, &spans).unwrap_err().to_string();
             assert!(error.contains(words), "{words} in {error}");
@@ -360,7 +356,7 @@ mod tests {
         check(1..3, 0, "spans within 2 tokens");
         check(0..5, 0, "at most 4 tokens");
         let error = DenseCache::new(1, usize::MAX)
-            .append(0, &tokens(1, 1, 0.0), &tokens(1, 1, 0.0), &[RowSpan { tokens: 0..1, first: 0 }])
+            .append(0, &tokens(1, 1, 0.0), &tokens(1, 1, 0.0), &[RowSpan::new(0..1, 0)])
             .unwrap_err();
         assert!(error.to_string().contains("fits memory"), "{error}");
     }

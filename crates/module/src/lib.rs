@@ -73,7 +73,7 @@ pub use module::{Held, Module, Replace, Visit, VisitMut, held, params, weights_m
 pub use norm::Norm;
 pub use param::{Param, Stored};
 pub use pass::{Mode, Pass, Record, Tap};
-pub use position::{Acts, Position, ScoreBias};
+pub use position::{Acts, GrowingKeys, Keys, Position, ScoreBias};
 pub use rows::{RowSpan, Rows};
 pub use scope::{Scope, Site};
 pub use sequence::Sequence;

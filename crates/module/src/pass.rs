@@ -140,11 +140,12 @@ impl<'a> Pass<'a> {
             ));
         }
         let first = |row| self.cache.as_ref().map_or(0, |cache| cache.len(row));
-        Ok(ranges
-            .into_iter()
-            .enumerate()
-            .map(|(row, tokens)| RowSpan { tokens, first: first(row) })
-            .collect())
+        let starts = self.rows.starts(b)?;
+        let span = |(row, tokens)| {
+            let first = first(row);
+            RowSpan { tokens, first, position: starts.get(row).map_or(first, |start| start + first) }
+        };
+        Ok(ranges.into_iter().enumerate().map(span).collect())
     }
 
     /// The cache of this pass.

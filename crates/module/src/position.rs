@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use crate::{Blocks, Error, Kind, Param, Pass, Result, Tensor, Visit, VisitMut};
+use crate::{Blocks, Error, Kind, Param, Pass, Result, RowSpan, Tensor, Visit, VisitMut};
 
 /// Where a position encoding acts, so that a builder can refuse one that stands where nothing would call it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +17,29 @@ pub enum Acts {
     Scores,
 }
 
+/// Whether a key, once turned, stays as it is while its text grows.
+#[derive(Clone, Copy, Debug)]
+pub enum Keys<'p> {
+    /// It does: a key is turned once, and a cache holds it turned.
+    Fixed,
+    /// It does not, because the angles depend on how long the text is by now: a cache holds keys unturned, and every
+    /// pass turns anew all that it looks at.
+    Growing(&'p dyn GrowingKeys),
+}
+
+/// What an encoding with [`Keys::Growing`] does beside [`Position::rotate`].
+pub trait GrowingKeys: fmt::Debug {
+    /// Turns all keys of texts under way, `k [b, s, g, e]`: `rows` says which of them are tokens of each row, and the
+    /// position of the first; with the last of them its text ends by now. What comes of the others is of no account.
+    ///
+    /// # Errors
+    /// A head width that cannot be turned, or rows that do not fit `[b, s]`.
+    fn rotate_all(&self, k: &Tensor, rows: &[RowSpan]) -> Result<Tensor>;
+}
+
 /// A position encoding. It acts in one of three places, and leaves the other two as they are.
 pub trait Position: fmt::Debug + Send + Sync {
-    /// Which of the three methods below it overrides.
+    /// Which of `embed`, `rotate` and `bias` it overrides.
     fn acts(&self) -> Acts;
 
     /// Adds to token embeddings `[b, t, d]`: learned and sinusoidal encodings.
@@ -33,11 +53,19 @@ pub trait Position: fmt::Debug + Send + Sync {
 
     /// Turns queries or keys `[b, t, heads, e]`: rotary encodings.
     ///
+    /// The length of a row's text, where the angles depend on it, is the position that follows its last token in this
+    /// pass.
+    ///
     /// # Errors
     /// A head width that cannot be turned.
     fn rotate(&self, x: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor> {
         let _ = pass;
         Ok(x.clone())
+    }
+
+    /// Whether a turned key stays as it is while the text grows; it does unless an encoding says otherwise.
+    fn keys(&self) -> Keys<'_> {
+        Keys::Fixed
     }
 
     /// What is added to the attention scores, by tile: ALiBi, T5.

@@ -9,21 +9,34 @@ use crate::{Error, Result};
 /// Left padding is a range that ends at `t`, right padding one that starts at 0.
 /// The default is a batch without padding, of any size.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rows(Option<Arc<[Range<usize>]>>);
+pub struct Rows {
+    ranges: Option<Arc<[Range<usize>]>>,
+    /// The position of the first real token of each row; 0 where nothing is said.
+    starts: Option<Arc<[usize]>>,
+}
 
 /// One row of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RowSpan {
     /// Its real tokens, as indices into the row.
     pub tokens: Range<usize>,
-    /// The position in the text of the first of them: 0, or what the cache already holds of this row.
+    /// How many tokens of this row came before the first of them: 0, or what the cache already holds.
     pub first: usize,
+    /// The position of the first of them, for encodings: `first`, unless [`Rows::starting_at`] says otherwise.
+    pub position: usize,
+}
+
+impl RowSpan {
+    /// Tokens of a row after `first` others, at the position that follows theirs.
+    pub fn new(tokens: Range<usize>, first: usize) -> Self {
+        Self { tokens, first, position: first }
+    }
 }
 
 impl Rows {
     /// Rows of the given lengths, padded at the end.
     pub fn right_padded(lengths: &[usize]) -> Self {
-        Self(Some(lengths.iter().map(|&len| 0..len).collect()))
+        Self::of(lengths.iter().map(|&len| 0..len))
     }
 
     /// Rows of the given lengths, padded at the beginning, in a batch `width` tokens wide.
@@ -34,7 +47,7 @@ impl Rows {
         if let Some(len) = lengths.iter().find(|&&len| len > width) {
             return Err(Error::invalid("padding", format_args!("rows of at most {width} tokens"), len));
         }
-        Ok(Self(Some(lengths.iter().map(|&len| width - len..width).collect())))
+        Ok(Self::of(lengths.iter().map(|&len| width - len..width)))
     }
 
     /// Rows from a mask `[b][t]` that is true at real tokens.
@@ -55,7 +68,34 @@ impl Rows {
                 .hint("pad on the left or on the right of each row")),
             }
         };
-        Ok(Self(Some(rows.into_iter().enumerate().map(span).collect::<Result<_>>()?)))
+        let ranges = rows.into_iter().enumerate().map(span).collect::<Result<Vec<_>>>()?;
+        Ok(Self::of(ranges))
+    }
+
+    fn of(ranges: impl IntoIterator<Item = Range<usize>>) -> Self {
+        Self { ranges: Some(ranges.into_iter().collect()), starts: None }
+    }
+
+    /// Sets the position of the first real token of each row, for texts that do not begin where their positions do.
+    /// With a cache, it is the position of the first token that the cache took in.
+    #[must_use]
+    pub fn starting_at(mut self, positions: &[usize]) -> Self {
+        self.starts = Some(positions.into());
+        self
+    }
+
+    /// The position at which each of `b` rows starts.
+    ///
+    /// # Errors
+    /// Another number of rows.
+    pub(crate) fn starts(&self, b: usize) -> Result<&[usize]> {
+        match &self.starts {
+            Some(starts) if starts.len() != b => {
+                let found = format!("{} positions", starts.len());
+                Err(Error::shape("positions", format_args!("a first position for each of {b} rows"), found))
+            }
+            starts => Ok(starts.as_deref().unwrap_or_default()),
+        }
     }
 
     /// The range of each of `b` rows of `t` tokens.
@@ -63,7 +103,7 @@ impl Rows {
     /// # Errors
     /// Another number of rows, or a range past `t`.
     pub fn ranges(&self, b: usize, t: usize) -> Result<Vec<Range<usize>>> {
-        let Some(ranges) = &self.0 else { return Ok(vec![0..t; b]) };
+        let Some(ranges) = &self.ranges else { return Ok(vec![0..t; b]) };
         if ranges.len() != b || ranges.iter().any(|r| r.end > t) {
             return Err(Error::shape(
                 "padding",
@@ -90,6 +130,16 @@ mod tests {
         check(&[true, false, false], Some(0..1));
         check(&[false, false], Some(0..0));
         check(&[true, false, true], None);
+    }
+
+    #[test]
+    fn rows_may_start_at_any_position() {
+        let pass = crate::Pass::infer().rows(Rows::right_padded(&[2, 3]).starting_at(&[7, 0]));
+        let spans = pass.spans(2, 3).unwrap();
+        assert_eq!(spans[0], RowSpan { tokens: 0..2, first: 0, position: 7 });
+        assert_eq!(spans[1], RowSpan { tokens: 0..3, first: 0, position: 0 });
+        let error = crate::Pass::infer().rows(Rows::default().starting_at(&[7])).spans(2, 3).unwrap_err();
+        assert!(error.to_string().contains("for each of 2 rows"), "{error}");
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! use formwork_module::{Init, Pass, Position, Scope, Seed, Tensor};
 //! use formwork_position::{Learned, LearnedConfig, Place};
 //!
-//! let place = Place { dim: 1, context: 2, init: Init::Constant(0.5) };
+//! let place = Place { dim: 1, context: 2, heads: None, init: Init::Constant(0.5) };
 //! let learned = Learned::new(&Scope::root(&Seed::new(1)), &place, &LearnedConfig::default())?;
 //! let x = Tensor::from_vec(vec![1.0f32, 2.0, 3.0], &[1, 3, 1])?;
 //! assert_eq!(learned.embed(&x.narrow(1, 0, 2)?, &mut Pass::infer())?.to_vec::<f32>()?, [1.5, 2.5]);
@@ -66,7 +66,7 @@ impl Learned {
 
     fn check(&self, spans: &[RowSpan]) -> Result<()> {
         let context = self.context();
-        let ends = spans.iter().map(|span| span.first + span.tokens.len()).enumerate();
+        let ends = spans.iter().map(|span| span.position + span.tokens.len()).enumerate();
         match ends.max_by_key(|&(_, end)| end) {
             Some((row, end)) if end > context => {
                 let expected = format!("positions below {context}, the rows of the table");

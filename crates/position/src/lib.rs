@@ -7,8 +7,8 @@
 //! use formwork_module::{Init, Pass, Scope, Seed, Tensor};
 //! use formwork_position::{Pairs, Place, PositionConfig, RopeConfig};
 //!
-//! let config = PositionConfig::Rope(RopeConfig { theta: 10_000.0, pairs: Pairs::Halves, rotary_dim: None });
-//! let place = Place { dim: 2, context: 8, init: Init::Normal { std: 0.02 } };
+//! let config = PositionConfig::Rope(RopeConfig::new(10_000.0, Pairs::Halves));
+//! let place = Place { dim: 2, context: 8, heads: None, init: Init::Normal { std: 0.02 } };
 //! let rope = config.build(&Scope::root(&Seed::new(1)), &place)?;
 //! let x = Tensor::from_vec(vec![1.0f64, 0.0, 1.0, 0.0], &[1, 2, 1, 2])?; // two tokens, one head
 //! let y = rope.rotate(&x, &mut Pass::infer())?.to_vec::<f64>()?;
@@ -16,12 +16,18 @@
 //! # Ok::<(), formwork_module::Error>(())
 //! ```
 //!
+//! Contexts longer than the one a model was trained on: [`RopeScaling`].
+//!
 //! A new encoding is one file here and one line in the list below.
 #![forbid(unsafe_code)]
 
+mod grown;
 mod table;
 
-pub use rope::Pairs;
+pub use rope::{
+    DynamicScaling, FactorsScaling, LinearScaling, Llama3Scaling, Pairs, Ramp, RopeScaling, Spectrum,
+    YarnScaling,
+};
 
 use std::sync::Arc;
 
@@ -34,8 +40,19 @@ pub struct Place {
     pub dim: usize,
     /// The longest text of the model.
     pub context: usize,
+    /// The heads of the attention around it; `None` anywhere else. An encoding that differs between heads needs them.
+    pub heads: Option<Heads>,
     /// How its parameters, if it has any, are drawn.
     pub init: Init,
+}
+
+/// Numbers of heads of an attention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads, `h`.
+    pub heads: usize,
+    /// Key and value heads, `g`.
+    pub kv_heads: usize,
 }
 
 /// Declares each encoding's file and puts it behind [`PositionConfig`].
@@ -75,7 +92,7 @@ fn of_tokens(spans: &[RowSpan], t: usize) -> Vec<u32> {
     let mut positions = vec![0; spans.len() * t];
     for (row, span) in positions.chunks_exact_mut(t.max(1)).zip(spans) {
         for (i, position) in row[span.tokens.clone()].iter_mut().enumerate() {
-            *position = u32::try_from(span.first + i).unwrap_or(u32::MAX);
+            *position = u32::try_from(span.position + i).unwrap_or(u32::MAX);
         }
     }
     positions

@@ -13,7 +13,7 @@ const D: usize = 3;
 const CONTEXT: usize = 7;
 
 fn place() -> Place {
-    Place { dim: D, context: CONTEXT, init: Init::Normal { std: 1.0 } }
+    Place { dim: D, context: CONTEXT, heads: None, init: Init::Normal { std: 1.0 } }
 }
 
 fn learned() -> Learned {

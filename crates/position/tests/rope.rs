@@ -12,8 +12,9 @@ use serde_json::json;
 const THETA: f64 = 100.0;
 
 fn rope(e: usize, pairs: Pairs, rotary_dim: Option<usize>) -> Rope {
-    let place = Place { dim: e, context: 3, init: Init::Constant(0.0) }; // shorter than the texts: tables must grow
-    Rope::new(&Scope::root(&Seed::new(1)), &place, &RopeConfig { theta: THETA, pairs, rotary_dim }).unwrap()
+    let place = Place { dim: e, context: 3, heads: None, init: Init::Constant(0.0) }; // shorter than the texts: tables must grow
+    let config = RopeConfig { rotary_dim, ..RopeConfig::new(THETA, pairs) };
+    Rope::new(&Scope::root(&Seed::new(1)), &place, &config).unwrap()
 }
 
 /// The formula for `x [b, t, h, e]`, token `i` standing at position `i`.
@@ -164,8 +165,8 @@ fn wrong_settings_are_named() {
     let source = Seed::new(1);
     let scope = Scope::root(&source).child("attn").child("position");
     let check = |dim, theta, rotary_dim, words: &str| {
-        let config = PositionConfig::Rope(RopeConfig { theta, pairs: Pairs::Halves, rotary_dim });
-        let place = Place { dim, context: 8, init: Init::Constant(0.0) };
+        let config = PositionConfig::Rope(RopeConfig { rotary_dim, ..RopeConfig::new(theta, Pairs::Halves) });
+        let place = Place { dim, context: 8, heads: None, init: Init::Constant(0.0) };
         let error = config.build(&scope, &place).unwrap_err().to_string();
         assert_eq!(error, format!("attn.position: rope: expected {words}"));
     };
@@ -181,7 +182,7 @@ fn wrong_settings_are_named() {
 #[test]
 fn configs_are_read_and_written_alike() {
     let json = json!({"kind": "rope", "theta": 5e5, "pairs": "interleaved"});
-    let config = PositionConfig::Rope(RopeConfig { theta: 5e5, pairs: Pairs::Interleaved, rotary_dim: None });
+    let config = PositionConfig::Rope(RopeConfig::new(5e5, Pairs::Interleaved));
     assert_eq!(read::<PositionConfig>(json.clone()).unwrap(), config);
     assert_eq!(serde_json::to_value(config).unwrap(), json);
     let error = read::<PositionConfig>(json!({"kind": "rope", "theta": 1e4})).unwrap_err().to_string();

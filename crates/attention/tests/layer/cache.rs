@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::common::{D, Distances, LearnedDistances, Waves, build, grouped, infer, input};
+use super::common::{D, Distances, LearnedDistances, Stretch, Waves, build, grouped, infer, input};
 use formwork_attention::{Attention, Settings};
 use formwork_module::{DType, DenseCache, KvCache, Module, Pass, Position, Rows, Scope, Seed, Tensor};
 use formwork_testkit::{Numbers, assert_close};
@@ -141,4 +141,77 @@ fn a_row_that_adds_nothing_stays_as_it_is() {
     let y = feed(&attention, &mut cache, &x.narrow(1, 4, 1).unwrap(), &Rows::right_padded(&[0, 1]));
     let whole = infer(&attention, &x).numbers();
     assert_close(&slice(&y, 1, 0, 1), &slice(&whole, 1, 4, 1), F64, "the row that waited");
+}
+
+/// Where turned keys change as the text grows, each part of a text attends as in one pass over all up to its end.
+fn grown(dtype: DType, tolerance: f64) {
+    let attention = build(&grouped(), Arc::new(Stretch), dtype);
+    let x = input(B, T, dtype);
+    for cut in 1..T {
+        let mut cache = DenseCache::new(B, T + 3); // longer than the text: what it has room for is no key
+        for (from, to) in [(0, cut), (cut, T)] {
+            let text = x.narrow(1, 0, to).unwrap();
+            let whole = infer(&attention, &text).numbers();
+            let part = text.narrow(1, from, to - from).unwrap();
+            let y = feed(&attention, &mut cache, &part, &Rows::default());
+            for row in 0..B {
+                let what = format!("cut at {cut}, row {row} from {from}");
+                assert_close(
+                    &slice(&y, row, 0, to - from),
+                    &slice(&whole, row, from, to - from),
+                    tolerance,
+                    &what,
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_text_whose_keys_change_as_it_grows_may_be_cut_anywhere() {
+    grown(DType::F32, F32);
+    grown(DType::F64, F64);
+}
+
+#[test]
+fn keys_that_change_are_those_of_each_row_whatever_the_padding() {
+    let attention = build(&grouped(), Arc::new(Stretch), DType::F64);
+    let x = input(B, T, DType::F64);
+    let alone = |row: usize, len: usize| {
+        let text = x.narrow(0, row, 1).unwrap().narrow(1, 0, len).unwrap();
+        slice(&infer(&attention, &text).numbers(), 0, len - 1, 1)
+    };
+    // The rows of a padded prompt have 5 and 2 tokens; then both get one, then the first rests, then both get two.
+    let mut cache = DenseCache::new(B, T);
+    for (given, start) in [([5, 2], [0, 3]), ([1, 1], [0, 0]), ([0, 1], [0, 0]), ([2, 2], [0, 0])] {
+        let held = [cache.len(0), cache.len(1)];
+        let width = given[0].max(given[1]);
+        let piece = |row: usize| {
+            let from = (held[row] + given[row]).saturating_sub(width);
+            x.narrow(0, row, 1).unwrap().narrow(1, from, width).unwrap()
+        };
+        // In the left-padded prompt the shorter row's tokens stand at the end, behind noise.
+        let (left, right) = (
+            piece(0),
+            match start[1] {
+                0 => piece(1),
+                pads => {
+                    let noise = x.narrow(0, 1, 1).unwrap().scale(50.0).unwrap().narrow(1, 0, pads).unwrap();
+                    Tensor::cat(&[&noise, &x.narrow(0, 1, 1).unwrap().narrow(1, 0, given[1]).unwrap()], 1)
+                        .unwrap()
+                }
+            },
+        );
+        let rows = Rows::left_padded(&given, width).unwrap();
+        let y = feed(&attention, &mut cache, &Tensor::cat(&[&left, &right], 0).unwrap(), &rows);
+        for row in (0..B).filter(|&row| given[row] > 0) {
+            let expected = alone(row, held[row] + given[row]);
+            assert_close(&slice(&y, row, width - 1, 1), &expected, F64, &format!("row {row} after {held:?}"));
+        }
+    }
+    // A row that is rolled back goes on as if the rest had never been.
+    cache.truncate(0, 3).unwrap();
+    let next = x.narrow(1, 3, 1).unwrap();
+    let y = feed(&attention, &mut cache, &next, &Rows::right_padded(&[1, 0]));
+    assert_close(&slice(&y, 0, 0, 1), &alone(0, 4), F64, "rolled back");
 }

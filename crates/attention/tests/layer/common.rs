@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use formwork_attention::{Attention, Biases, Settings};
 use formwork_module::{
-    Acts, DType, Module, Param, Pass, Position, Result, Scope, ScoreBias, Seed, Tensor, Visit, VisitMut,
-    params,
+    Acts, DType, GrowingKeys, Keys, Module, Param, Pass, Position, Result, RowSpan, Scope, ScoreBias, Seed,
+    Tensor, Visit, VisitMut, params,
 };
 use formwork_testkit::{normals, tensor};
 
@@ -32,11 +32,46 @@ impl Position for Waves {
         let mut factors = vec![1.0; b * t];
         for (row, span) in pass.spans(b, t)?.iter().enumerate() {
             for (i, token) in span.tokens.clone().enumerate() {
-                factors[row * t + token] = 1.0 + ((span.first + i) as f64).sin() / 2.0;
+                factors[row * t + token] = 1.0 + ((span.position + i) as f64).sin() / 2.0;
             }
         }
         let factors = ndarray::ArrayD::from_shape_vec(vec![b, t, 1, 1], factors).unwrap();
         x.mul(&tensor(&factors, x.dtype(), None))
+    }
+}
+
+/// Queries and keys times `1 + sin(9 · position / length)/2`: what every token is turned by changes as the text grows.
+#[derive(Debug)]
+pub(crate) struct Stretch;
+impl Stretch {
+    fn stretched(x: &Tensor, rows: &[RowSpan], padding: f64) -> Result<Tensor> {
+        let [b, t, _, _] = x.dims()?;
+        let mut factors = vec![padding; b * t];
+        for (row, span) in rows.iter().enumerate() {
+            let length = (span.position + span.tokens.len()) as f64;
+            for (i, token) in span.tokens.clone().enumerate() {
+                factors[row * t + token] = 1.0 + (9.0 * (span.position + i) as f64 / length).sin() / 2.0;
+            }
+        }
+        let factors = ndarray::ArrayD::from_shape_vec(vec![b, t, 1, 1], factors).unwrap();
+        x.mul(&tensor(&factors, x.dtype(), None))
+    }
+}
+impl GrowingKeys for Stretch {
+    fn rotate_all(&self, k: &Tensor, rows: &[RowSpan]) -> Result<Tensor> {
+        Self::stretched(k, rows, f64::NAN) // what is no token of a row must not be looked at
+    }
+}
+impl Position for Stretch {
+    fn acts(&self) -> Acts {
+        Acts::Heads
+    }
+    fn rotate(&self, x: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor> {
+        let [b, t, _, _] = x.dims()?;
+        Self::stretched(x, &pass.spans(b, t)?, 1.0)
+    }
+    fn keys(&self) -> Keys<'_> {
+        Keys::Growing(self)
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::common::{D, Distances, LearnedDistances, Unordered, Waves, build, grouped, infer, input};
+use super::common::{
+    D, Distances, LearnedDistances, Stretch, Unordered, Waves, build, grouped, infer, input,
+};
 use formwork_attention::{Attention, Biases, Settings};
 use formwork_kernels::team::with_threads;
 use formwork_module::{
@@ -95,7 +97,7 @@ fn a_bidirectional_query_sees_the_future() {
 fn a_batch_equals_its_rows_however_they_are_padded() {
     let lengths = [T, 4, 0];
     for mask in [Mask::Causal, Mask::Bidirectional] {
-        for position in [Arc::new(Waves) as Arc<dyn Position>, Arc::new(Distances)] {
+        for position in [Arc::new(Waves) as Arc<dyn Position>, Arc::new(Stretch), Arc::new(Distances)] {
             let attention = build(&Settings { mask, ..grouped() }, position, DType::F64);
             let x = input(lengths.len(), T, DType::F64);
             for (rows, starts) in [
@@ -140,7 +142,9 @@ fn a_row_without_tokens_gives_zeros_before_the_last_projection() {
 fn every_parameter_and_the_input_have_their_gradient() {
     let source = Seed::new(9).dtype(DType::F64);
     let learned = LearnedDistances::new(&Scope::root(&source), 6);
-    for position in [Arc::new(Waves) as Arc<dyn Position>, Arc::new(Distances), Arc::new(learned)] {
+    for position in
+        [Arc::new(Waves) as Arc<dyn Position>, Arc::new(Stretch), Arc::new(Distances), Arc::new(learned)]
+    {
         let attention = build(&Settings { bias: Biases::Qkv, ..grouped() }, position, DType::F64);
         let weights = tensor(&normals(8, &[B, T, D]), DType::F64, None);
         let rows = Rows::left_padded(&[T, 7], T).unwrap();
