@@ -65,7 +65,7 @@ impl Gpt {
         let ffn = feedforward::Settings { bias: Bias::Learned, init, residual_init, ..plain };
         let table = scope.child("embed.tokens").param("weight", &[vocab, dim], init)?;
         let (head, tokens) = (Tied::new(&table)?, Embedding { weight: Arc::new(table) });
-        let place = Place { dim, context, init: Init::Normal { std: 0.01 } };
+        let place = Place { heads: None, dim, context, init: Init::Normal { std: 0.01 } };
         let position = Learned::new(&scope.child("embed.position"), &place, &LearnedConfig::default())?;
         let blocks = Sequence::new(layers, |i| {
             let scope = scope.child("blocks").child(i);

@@ -36,6 +36,7 @@ use formwork_module::{
     Activation, Error, Init, Module, Norm, Position, Result, Scope,
     config::{self, Custom},
 };
+pub use formwork_position::Heads;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -58,15 +59,6 @@ pub struct Place<'a> {
     pub init: Init,
     /// How the config wants a matrix drawn that writes into the residual stream.
     pub residual_init: Init,
-}
-
-/// Numbers of heads of an attention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Heads {
-    /// Query heads, `h`.
-    pub heads: usize,
-    /// Key and value heads, `g`.
-    pub kv_heads: usize,
 }
 
 impl Place<'_> {

@@ -2,6 +2,7 @@
 //!
 //! - [`ModelConfig`] is the model as plain data, one entry per layer, read from and written to JSON and TOML.
 //! - [`presets`] are functions that return the configs of published models.
+//! - [`published`] reads and writes them as their publishers do: `config.json`, GGUF metadata, names of tensors.
 //! - [`Builder`] makes a [`Transformer`] of a config and a source of numbers: a seed, an outline, a checkpoint.
 //! - [`Hooks`] put a stranger's norm, activation, position encoding, attention, feed-forward layer or whole block
 //!   wherever the config says `custom`.
@@ -37,6 +38,7 @@ pub mod hooks;
 pub mod outline;
 mod parts;
 pub mod presets;
+pub mod published;
 pub mod transformer;
 
 pub use block::{Branches, PostNorm, PreNorm};

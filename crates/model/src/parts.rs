@@ -33,7 +33,14 @@ pub(crate) struct Parts<'a> {
 struct Shared {
     config: PositionConfig,
     dim: usize,
+    heads: Option<Heads>,
     position: Arc<dyn Position>,
+}
+
+impl Shared {
+    fn fits(&self, config: &PositionConfig, place: &formwork_position::Place) -> bool {
+        self.config == *config && self.dim == place.dim && self.heads == place.heads
+    }
 }
 
 /// Where a position encoding is wanted.
@@ -235,7 +242,9 @@ impl<'a> Parts<'a> {
                 let place = Place { dim, heads, init, ..self.place(scope, layer) };
                 Arc::from(self.hooks.position.make(custom, place)?)
             }
-            ours => self.shared_position(ours, scope, &formwork_position::Place { dim, context, init })?,
+            ours => {
+                self.shared_position(ours, scope, &formwork_position::Place { dim, context, heads, init })?
+            }
         };
         match position.limit() {
             Some(limit) if limit < context => {
@@ -258,12 +267,13 @@ impl<'a> Parts<'a> {
         place: &formwork_position::Place,
     ) -> Result<Arc<dyn Position>> {
         let mut shared = self.shared.borrow_mut();
-        if let Some(same) = shared.iter().find(|same| same.config == *config && same.dim == place.dim) {
+        if let Some(same) = shared.iter().find(|same| same.fits(config, place)) {
             return Ok(same.position.clone());
         }
         let position = config.build(scope, place)?;
         if !position.has_parameters() {
-            shared.push(Shared { config: config.clone(), dim: place.dim, position: position.clone() });
+            let (dim, heads) = (place.dim, place.heads);
+            shared.push(Shared { config: config.clone(), dim, heads, position: position.clone() });
         }
         Ok(position)
     }
@@ -298,7 +308,7 @@ mod tests {
         let scope = Scope::root(&Outline);
         let same = |config: [&PositionConfig; 2], dims: [usize; 2]| {
             let [a, b] = [0, 1].map(|i| {
-                let place = Place { dim: dims[i], context: 8, init: parts.init };
+                let place = Place { dim: dims[i], context: 8, heads: None, init: parts.init };
                 parts
                     .shared_position(config[i], &scope.child(format!("{config:?}{dims:?}{i}")), &place)
                     .expect("legal")

@@ -19,6 +19,7 @@ use tokenizers::pre_tokenizers::metaspace::PrependScheme;
 use crate::bytes::byte;
 use crate::engine::{guard, library};
 use crate::error::Result;
+use crate::gguf::Prefix;
 use crate::utf8::Utf8;
 
 /// How the pieces of a tokenizer become text.
@@ -98,6 +99,15 @@ impl Decoding {
         Decoding::Chain { stages, join: join.unwrap_or(Join::Plain), strips }
     }
 
+    /// For tokenizers whose ids are bytes; the first space of a text may not be part of it.
+    pub(crate) fn of_bytes(prefix: Prefix) -> Self {
+        let strips = match prefix {
+            Prefix::Space => vec![Strip { content: ' ', start: 1, stop: 0 }],
+            Prefix::Nothing => Vec::new(),
+        };
+        Decoding::Chain { stages: Vec::new(), join: Join::Bytes, strips }
+    }
+
     /// The state before the first piece.
     pub(crate) fn start(&self) -> State {
         match self {
@@ -121,9 +131,14 @@ impl Decoding {
         }
     }
 
-    /// Takes bytes, for tokenizers whose ids are bytes.
-    pub(crate) fn push_bytes(&self, state: &mut State, bytes: &[u8], out: &mut String) {
-        state.utf8.push(bytes, out);
+    /// Takes the bytes that `write` appends, for tokenizers whose ids are bytes.
+    pub(crate) fn push_bytes(&self, state: &mut State, out: &mut String, write: impl FnOnce(&mut Vec<u8>)) {
+        let (mut bytes, mut text) = (std::mem::take(&mut state.bytes), std::mem::take(&mut state.text));
+        bytes.clear();
+        write(&mut bytes);
+        state.utf8.push(&bytes, &mut text);
+        state.bytes = bytes;
+        state.text = self.strip(state, text, out);
     }
 
     /// No piece follows: appends what was held back.

@@ -19,10 +19,12 @@ use tokenizers::{
     OffsetType, PostProcessor as _, PostProcessorWrapper, PreTokenizer as _, PreTokenizerWrapper, Token,
 };
 
+use crate::around::Around;
 use crate::error::{Error, Result, invalid, shorten};
 use crate::file::{Kind, Merge, Model, TokenizerFile, Vocab};
+use crate::how::Markup;
 use crate::pieces::Pieces;
-use crate::tokenizer::Markup;
+use crate::protected::Protected;
 
 /// The library's parts, built from a file.
 pub(crate) struct Engine {
@@ -33,10 +35,14 @@ pub(crate) struct Engine {
     plain: AddedVocabulary,
     /// Finds all added tokens.
     marked: AddedVocabulary,
+    /// Finds all added tokens, special ones only where nothing is protected.
+    around: Around,
     /// The model's own id for what it does not know.
     pub(crate) unknown: Option<u32>,
     /// What the template puts before and after a text.
     pub(crate) frame: (Vec<u32>, Vec<u32>),
+    /// Whether the file has a post-processor, of whatever kind.
+    pub(crate) has_template: bool,
 }
 
 impl Engine {
@@ -93,9 +99,20 @@ impl Engine {
         let mut plain = marked.clone();
         plain.set_encode_special_tokens(true);
 
+        let around = Around::new(&file.added_tokens, normalizer.as_ref())?;
         let unknown = unknown_id.or_else(|| model.token_to_id(unknown_name.as_deref()?));
         let frame = frame(template.as_ref(), pieces)?;
-        Ok(Engine { model, normalizer, pre_tokenizer, plain, marked, unknown, frame })
+        Ok(Engine {
+            model,
+            normalizer,
+            pre_tokenizer,
+            plain,
+            marked,
+            around,
+            unknown,
+            frame,
+            has_template: template.is_some(),
+        })
     }
 
     /// The id of a piece.
@@ -108,23 +125,33 @@ impl Engine {
         &self,
         text: &str,
         markup: Markup,
+        protected: &Protected,
         pieces: &Pieces,
         ids: &mut Vec<u32>,
     ) -> Result<()> {
-        let caught = catch_unwind(AssertUnwindSafe(|| self.encode_parts(text, markup, pieces, ids)));
+        let run = || self.encode_parts(text, markup, protected, pieces, ids);
+        let caught = catch_unwind(AssertUnwindSafe(run));
         caught.unwrap_or_else(|_| Err(Error::Library { doing: "encode", problem: "it panicked".into() }))
     }
 
-    fn encode_parts(&self, text: &str, markup: Markup, pieces: &Pieces, ids: &mut Vec<u32>) -> Result<()> {
-        let added = match markup {
-            Markup::Text => &self.plain,
-            Markup::Tokens => &self.marked,
+    fn encode_parts(
+        &self,
+        text: &str,
+        markup: Markup,
+        protected: &Protected,
+        pieces: &Pieces,
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
+        let normalizer = self.normalizer.as_ref();
+        let mut words = match markup {
+            Markup::Text => self.plain.extract_and_normalize(normalizer, text),
+            Markup::Tokens if protected.is_empty() => self.marked.extract_and_normalize(normalizer, text),
+            Markup::Tokens => self.around.extract_and_normalize(normalizer, text, protected)?,
         };
-        let mut words = added.extract_and_normalize(self.normalizer.as_ref(), text);
         if let Some(pre_tokenizer) = &self.pre_tokenizer {
             pre_tokenizer.pre_tokenize(&mut words).map_err(|error| library("encode", &error))?;
         }
-        for (word, (at, _), tokens) in words.get_splits(OffsetReferential::Original, OffsetType::None) {
+        for (word, (at, end), tokens) in words.get_splits(OffsetReferential::Original, OffsetType::None) {
             if let Some(tokens) = tokens {
                 ids.extend(tokens.iter().map(|token| token.id));
                 continue;
@@ -134,8 +161,9 @@ impl Engine {
             if tokens.last().map_or(0, |token| token.offsets.1) != word.len() {
                 return Err(self.unknown_text(word, at));
             }
+            let guarded = markup == Markup::Text || protected.touches(at, end);
             for token in &tokens {
-                if markup == Markup::Text && pieces.is_special(token.id) && Some(token.id) != self.unknown {
+                if guarded && pieces.is_special(token.id) && Some(token.id) != self.unknown {
                     return Err(Error::SpecialInText { piece: shorten(&token.value), at });
                 }
                 ids.push(token.id);

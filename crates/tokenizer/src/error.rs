@@ -37,6 +37,27 @@ pub enum Error {
         /// Expected, found and what to do.
         problem: String,
     },
+    /// The vocabulary of a GGUF file contradicts itself, is unsafe or is not supported.
+    Vocabulary {
+        /// Where in the file: `tokenizer.ggml.merges[3]`.
+        field: String,
+        /// Expected, found and what to do.
+        problem: String,
+    },
+    /// A tokenizer cannot be written as the vocabulary of a GGUF file.
+    Unsayable {
+        /// The part that has no place there: `normalizer`.
+        part: String,
+        /// Expected, found and what to do.
+        problem: String,
+    },
+    /// A `tokenizer_config.json` or `special_tokens_map.json` cannot be read or contradicts the tokenizer.
+    Config {
+        /// The field: `bos_token`.
+        field: String,
+        /// Expected, found and what to do.
+        problem: String,
+    },
     /// The training settings or the training text do not allow a tokenizer to be trained.
     Training {
         /// Expected, found and what to do.
@@ -87,6 +108,9 @@ impl fmt::Display for Error {
                 write!(f, "tokenizer.json: line {line} column {column}: {problem}")
             }
             Error::Invalid { field, problem } => write!(f, "tokenizer.json: {field}: {problem}"),
+            Error::Vocabulary { field, problem } => write!(f, "gguf: {field}: {problem}"),
+            Error::Unsayable { part, problem } => write!(f, "write a gguf vocabulary: {part}: {problem}"),
+            Error::Config { field, problem } => write!(f, "tokenizer_config.json: {field}: {problem}"),
             Error::Training { problem } => write!(f, "train tokenizer: {problem}"),
             Error::UnknownText { text, at } => write!(
                 f,

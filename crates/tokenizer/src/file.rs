@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
@@ -13,6 +14,14 @@ use serde_json::Value;
 use serde_json::error::Category;
 
 use crate::error::{Error, Result, shorten};
+
+/// The name of the file in a model's folder.
+const FILE_NAME: &str = "tokenizer.json";
+
+/// The file that a path to a file or a folder means.
+pub(crate) fn file_in(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() }
+}
 
 /// The model of a tokenizer: how it cuts a text into pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,7 +18,8 @@
 
 use crate::decode::State;
 use crate::error::Result;
-use crate::tokenizer::{Specials, Tokenizer};
+use crate::how::Specials;
+use crate::tokenizer::Tokenizer;
 
 /// Decodes one id after the other.
 #[derive(Clone, Debug)]

@@ -5,7 +5,8 @@
 //! ([`BpeTrainer`](crate::BpeTrainer)), from the characters of a text, or from nothing (bytes).
 //!
 //! **Untrusted text.** [`encode`](Tokenizer::encode) takes what is written as text: `<|endoftext|>` in a user's
-//! message is thirteen characters, not the end of the text. Only [`Markup::Tokens`] reads it as a token.
+//! message is thirteen characters, not the end of the text. Only [`Markup::Tokens`](crate::Markup::Tokens) reads
+//! it as a token.
 //!
 //! **Never cut.** Truncation and padding that a file asks for are not applied: a batch knows its own lengths.
 //!
@@ -23,8 +24,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use formwork_formats::{Bytes, atomic_write};
 
@@ -33,60 +35,22 @@ use crate::characters;
 use crate::decode::Decoding;
 use crate::engine::{Engine, part};
 use crate::error::{Error, Result};
-use crate::file::{Kind, TokenizerFile};
+use crate::file::{Kind, TokenizerFile, file_in};
+use crate::gguf::{self, Vocabulary};
+use crate::how::{Around, Encode, Frame, Specials};
 use crate::pieces::Pieces;
+use crate::protected::Protected;
 use crate::special::Special;
 use crate::stream::DecodeStream;
 use crate::validate::validate;
-
-/// The name of the file in a model's folder.
-const FILE_NAME: &str = "tokenizer.json";
-
-/// Whether special tokens that are written in a text are tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Markup {
-    /// They are text like any other; a text that would give one all the same is an error. For text from others.
-    #[default]
-    Text,
-    /// They are tokens. For templates and prompts that your own program wrote.
-    Tokens,
-}
-
-/// What stands around an encoded text.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Frame {
-    /// Nothing.
-    #[default]
-    Bare,
-    /// What the tokenizer's template says: `<s>` before a prompt for LLaMA, `[CLS]` and `[SEP]` for BERT, nothing for
-    /// GPT-2.
-    Template,
-}
-
-/// How to encode a text; the default is bare, with nothing in the text taken for a special token.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Encode {
-    /// What stands around it.
-    pub frame: Frame,
-    /// Whether special tokens in it are tokens.
-    pub markup: Markup,
-}
-
-/// What decoding does with special tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Specials {
-    /// Leave them out.
-    #[default]
-    Skip,
-    /// Write them as they are named.
-    Keep,
-}
 
 /// Text to token ids and back.
 #[derive(Clone)]
 pub struct Tokenizer {
     parts: Arc<Parts>,
-    special: Special,
+    pub(crate) special: Special,
+    /// What stands around a text.
+    pub(crate) frame: Around,
 }
 
 /// What clones share.
@@ -95,7 +59,8 @@ struct Parts {
     kind: Kind,
     pieces: Pieces,
     decoding: Decoding,
-    source: String,
+    /// The `tokenizer.json`; of a vocabulary it is written when somebody asks.
+    source: OnceLock<String>,
 }
 
 /// How a text is encoded.
@@ -103,6 +68,7 @@ enum Method {
     Bytes,
     Characters(HashMap<char, u32>),
     Engine(Box<Engine>),
+    Vocabulary(Box<gguf::Engine>),
 }
 
 impl Tokenizer {
@@ -140,8 +106,45 @@ impl Tokenizer {
     }
 
     /// The `tokenizer.json` of this tokenizer; of a loaded one, the very text it was read from.
+    ///
+    /// Of a vocabulary from a GGUF file it is a `tokenizer.json` that encodes the same.
     pub fn to_json(&self) -> &str {
-        &self.parts.source
+        self.parts.source.get_or_init(|| match &self.parts.method {
+            Method::Vocabulary(engine) => engine.json(),
+            Method::Bytes | Method::Characters(_) | Method::Engine(_) => {
+                unreachable!("what is read from a file keeps its text")
+            }
+        })
+    }
+
+    /// The tokenizer that a GGUF file's vocabulary describes; it encodes as llama.cpp does.
+    ///
+    /// See [`gguf`](crate::gguf) for what is supported and where the two differ.
+    ///
+    /// # Errors
+    /// If the model or the pre-tokenizer is not known, if tokens repeat or are no UTF-8, if lists differ in length, if
+    /// merges name unknown pieces, or if an id is out of range: each named by its key in the file.
+    pub fn from_vocabulary(vocabulary: Vocabulary) -> Result<Self> {
+        let (engine, pieces) = gguf::Engine::new(vocabulary)?;
+        let special = engine.special.clone();
+        let (before, after) = engine.frame.clone();
+        let decoding = Decoding::of_bytes(engine.prefix());
+        let parts = Parts {
+            method: Method::Vocabulary(Box::new(engine)),
+            kind: Kind::Bpe,
+            pieces,
+            decoding,
+            source: OnceLock::new(),
+        };
+        Ok(Tokenizer { parts: Arc::new(parts), special, frame: Around { before, after } })
+    }
+
+    /// What a user should know about the file it came from: a vocabulary that does not say how to cut words.
+    pub fn notes(&self) -> &[String] {
+        match &self.parts.method {
+            Method::Vocabulary(engine) => &engine.notes,
+            Method::Bytes | Method::Characters(_) | Method::Engine(_) => &[],
+        }
     }
 
     /// Reads a `tokenizer.json`, or the one in a folder.
@@ -174,20 +177,46 @@ impl Tokenizer {
     /// # Errors
     /// If a part of the text has no token and nothing stands for the unknown, or if plain text gives a special token.
     pub fn encode_with(&self, text: &str, how: &Encode) -> Result<Vec<u32>> {
+        self.encode_around(text, &[], how)
+    }
+
+    /// The ids of a text of which parts are other people's words: in `protected` byte ranges nothing is a special token.
+    ///
+    /// A special token is recognised where no byte of it is protected; all else is encoded as
+    /// [`encode_with`](Self::encode_with) does, so that a prompt without special tokens in its protected parts has the
+    /// same ids. Ranges may overlap and stand in any order.
+    ///
+    /// ```
+    /// use formwork_tokenizer::{BpeTrainer, Encode, Markup};
+    ///
+    /// let tokenizer = BpeTrainer::new(257).train(["a text"])?;
+    /// let end = tokenizer.special().end[0];
+    /// let prompt = "say <|endoftext|><|endoftext|>";
+    /// let how = Encode { markup: Markup::Tokens, ..Encode::default() };
+    /// assert_eq!(tokenizer.encode_with(prompt, &how)?.iter().filter(|id| **id == end).count(), 2);
+    /// let ids = tokenizer.encode_around(prompt, &[4..17], &how)?;      // the first is what a user wrote
+    /// assert_eq!(ids.iter().filter(|id| **id == end).count(), 1);
+    /// # Ok::<(), formwork_tokenizer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`encode_with`](Self::encode_with), and if protected text gives a special token all the same.
+    pub fn encode_around(&self, text: &str, protected: &[Range<usize>], how: &Encode) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
+        let protected = Protected::new(protected);
+        if how.frame == Frame::Template {
+            ids.extend_from_slice(&self.frame.before);
+        }
         match &self.parts.method {
             Method::Bytes => ids.extend(text.bytes().map(u32::from)),
             Method::Characters(known) => characters::encode(known, text, &mut ids)?,
             Method::Engine(engine) => {
-                let (before, after) = &engine.frame;
-                if how.frame == Frame::Template {
-                    ids.extend_from_slice(before);
-                }
-                engine.encode(text, how.markup, &self.parts.pieces, &mut ids)?;
-                if how.frame == Frame::Template {
-                    ids.extend_from_slice(after);
-                }
+                engine.encode(text, how.markup, &protected, &self.parts.pieces, &mut ids)?;
             }
+            Method::Vocabulary(engine) => engine.encode(text, how, &protected, &mut ids)?,
+        }
+        if how.frame == Frame::Template {
+            ids.extend_from_slice(&self.frame.after);
         }
         Ok(ids)
     }
@@ -239,6 +268,7 @@ impl Tokenizer {
         let mut characters = piece.chars();
         match (&self.parts.method, characters.next(), characters.next()) {
             (Method::Engine(engine), ..) => engine.id(piece),
+            (Method::Vocabulary(engine), ..) => engine.ids.get(piece).copied(),
             (Method::Bytes, Some(one), None) => bytes::byte(one).map(u32::from),
             (Method::Characters(known), Some(one), None) => known.get(&one).copied(),
             _ => None,
@@ -286,6 +316,22 @@ impl Tokenizer {
         Ok(())
     }
 
+    /// The vocabulary it was made from, if it was.
+    pub(crate) fn vocabulary(&self) -> Option<&Vocabulary> {
+        match &self.parts.method {
+            Method::Vocabulary(engine) => Some(&engine.vocabulary),
+            Method::Bytes | Method::Characters(_) | Method::Engine(_) => None,
+        }
+    }
+
+    /// Whether its file says what stands around a text, were it nothing.
+    pub(crate) fn has_template(&self) -> bool {
+        match &self.parts.method {
+            Method::Engine(engine) => engine.has_template,
+            Method::Bytes | Method::Characters(_) | Method::Vocabulary(_) => true,
+        }
+    }
+
     /// The state of a decoding before its first id.
     pub(crate) fn decoding(&self) -> &Decoding {
         &self.parts.decoding
@@ -303,11 +349,14 @@ impl Tokenizer {
         if specials == Specials::Skip && self.is_special(id) {
             return Ok(());
         }
-        if let Method::Bytes = self.parts.method {
-            self.parts.decoding.push_bytes(state, &[id as u8], out);
-            return Ok(());
+        match &self.parts.method {
+            Method::Bytes => self.parts.decoding.push_bytes(state, out, |bytes| bytes.push(id as u8)),
+            Method::Vocabulary(engine) => {
+                self.parts.decoding.push_bytes(state, out, |bytes| engine.decode(id, piece, bytes));
+            }
+            Method::Characters(_) | Method::Engine(_) => return self.parts.decoding.push(state, piece, out),
         }
-        self.parts.decoding.push(state, piece, out)
+        Ok(())
     }
 
     /// Validates a file and builds the tokenizer it describes.
@@ -323,13 +372,19 @@ impl Tokenizer {
             Some(known) => (Method::Characters(known), Kind::Characters),
             None => (Method::Engine(Box::new(Engine::new(&mut file, &mut pieces)?)), kind),
         };
-        let mut special = Special::default();
+        let (mut special, mut frame) = (Special::default(), Around::default());
         if let Method::Engine(engine) = &method {
             special = Special::from_names(|name| engine.id(name).filter(|id| pieces.is_special(*id)));
             special.unknown = engine.unknown;
-            special.begin = engine.frame.0.first().copied().or(special.begin);
+            let (before, after) = engine.frame.clone();
+            special.begin = before.first().copied().or(special.begin);
+            frame = Around { before, after };
         }
-        Ok(Tokenizer { parts: Arc::new(Parts { method, kind, pieces, decoding, source }), special })
+        Ok(Tokenizer {
+            parts: Arc::new(Parts { method, kind, pieces, decoding, source: source.into() }),
+            special,
+            frame,
+        })
     }
 }
 
@@ -341,9 +396,4 @@ impl fmt::Debug for Tokenizer {
             .field("special", &self.special)
             .finish()
     }
-}
-
-/// The file that a path to a file or a folder means.
-fn file_in(path: &Path) -> PathBuf {
-    if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() }
 }

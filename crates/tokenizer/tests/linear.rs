@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod common;
+#[path = "common/vocabularies.rs"]
+mod vocabularies;
 
 use std::time::{Duration, Instant};
 
@@ -58,4 +60,7 @@ fn one_character_a_million_times_takes_linear_time() {
     check("llama2", &read(&llama2()), &["a", "👍"]);
     check("bert", &read(&bert()), &["a"]);
     check("unigram", &read(&unigram()), &["a"]);
+    let [bytes, sentences] = vocabularies::tokenizers();
+    check("gguf bytes", &bytes, &["a", " ", "7"]);
+    check("gguf sentences", &sentences, &["a", " ", "👍"]);
 }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails says where")]
 
 mod common;
+#[path = "common/vocabularies.rs"]
+mod vocabularies;
 
 use std::str::FromStr;
 
@@ -14,11 +16,12 @@ const PROMPT: Encode = Encode { frame: Frame::Template, markup: Markup::Tokens }
 
 #[test]
 fn ids_are_those_of_the_reference() {
+    let more = vocabularies::texts();
     for (name, file) in published() {
         let tokenizer = read(&file);
         let mut reference = tokenizers::Tokenizer::from_str(&file.to_string()).unwrap();
         reference.with_truncation(None).unwrap().with_padding(None);
-        for text in TEXTS {
+        for text in TEXTS.into_iter().chain(more.iter().map(String::as_str)) {
             for (how, framed, as_text) in
                 [(Encode::default(), false, true), (FRAMED, true, true), (PROMPT, true, false)]
             {

@@ -46,6 +46,7 @@ pub use attention::{AttentionConfig, MultiHeadConfig};
 pub use block::{BlockConfig, ResidualConfig};
 pub use feedforward::{FeedForwardConfig, GatedMlpConfig, MlpConfig};
 pub(crate) use file::compact;
+pub(crate) use pattern::MAX_LAYERS;
 
 /// A language model: embeddings, blocks, a final norm, a head.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

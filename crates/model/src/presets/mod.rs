@@ -15,18 +15,19 @@
 
 pub mod gpt2;
 pub mod llama;
-pub mod llama1;
-pub mod llama2;
-pub mod llama3;
 
 use formwork_module::config::nearest;
 
 pub use gpt2::{gpt2_large, gpt2_medium, gpt2_small, gpt2_xl};
-pub use llama1::{llama1_7b, llama1_13b, llama1_33b, llama1_65b};
-pub use llama2::{llama2_7b, llama2_13b, llama2_34b, llama2_70b};
-pub use llama3::{llama3_8b, llama3_70b};
+pub use llama::{
+    code_llama::{code_llama_7b, code_llama_13b, code_llama_34b},
+    llama1::{llama1_7b, llama1_13b, llama1_33b, llama1_65b},
+    llama2::{llama2_7b, llama2_13b, llama2_34b, llama2_70b},
+    llama3::{llama3_1_405b, llama3_2_1b, llama3_2_3b, llama3_8b, llama3_70b},
+    smollm2::smollm2_135m,
+};
 
-use crate::{Error, ModelConfig, Result};
+use crate::{Error, ModelConfig, Result, published::Family};
 
 /// A published model.
 #[derive(Clone, Copy, Debug)]
@@ -35,32 +36,45 @@ pub struct Preset {
     pub name: &'static str,
     /// The name that the models of one paper share, such as `gpt2`.
     pub family: &'static str,
+    /// The layout in which it is published.
+    pub layout: Family,
     /// Makes its config.
     pub config: fn() -> ModelConfig,
 }
 
 impl Preset {
-    const fn new(name: &'static str, family: &'static str, config: fn() -> ModelConfig) -> Self {
-        Self { name, family, config }
+    const fn gpt2(name: &'static str, family: &'static str, config: fn() -> ModelConfig) -> Self {
+        Self { name, family, layout: Family::Gpt2, config }
+    }
+
+    const fn llama(name: &'static str, family: &'static str, config: fn() -> ModelConfig) -> Self {
+        Self { name, family, layout: Family::Llama, config }
     }
 }
 
-/// Every preset, by family, smallest first.
+/// Every preset, by family, in the order in which the models came out, smallest first.
 pub const ALL: &[Preset] = &[
-    Preset::new("gpt2-small", "gpt2", gpt2_small),
-    Preset::new("gpt2-medium", "gpt2", gpt2_medium),
-    Preset::new("gpt2-large", "gpt2", gpt2_large),
-    Preset::new("gpt2-xl", "gpt2", gpt2_xl),
-    Preset::new("llama1-7b", "llama1", llama1_7b),
-    Preset::new("llama1-13b", "llama1", llama1_13b),
-    Preset::new("llama1-33b", "llama1", llama1_33b),
-    Preset::new("llama1-65b", "llama1", llama1_65b),
-    Preset::new("llama2-7b", "llama2", llama2_7b),
-    Preset::new("llama2-13b", "llama2", llama2_13b),
-    Preset::new("llama2-34b", "llama2", llama2_34b),
-    Preset::new("llama2-70b", "llama2", llama2_70b),
-    Preset::new("llama3-8b", "llama3", llama3_8b),
-    Preset::new("llama3-70b", "llama3", llama3_70b),
+    Preset::gpt2("gpt2-small", "gpt2", gpt2_small),
+    Preset::gpt2("gpt2-medium", "gpt2", gpt2_medium),
+    Preset::gpt2("gpt2-large", "gpt2", gpt2_large),
+    Preset::gpt2("gpt2-xl", "gpt2", gpt2_xl),
+    Preset::llama("llama1-7b", "llama1", llama1_7b),
+    Preset::llama("llama1-13b", "llama1", llama1_13b),
+    Preset::llama("llama1-33b", "llama1", llama1_33b),
+    Preset::llama("llama1-65b", "llama1", llama1_65b),
+    Preset::llama("llama2-7b", "llama2", llama2_7b),
+    Preset::llama("llama2-13b", "llama2", llama2_13b),
+    Preset::llama("llama2-34b", "llama2", llama2_34b),
+    Preset::llama("llama2-70b", "llama2", llama2_70b),
+    Preset::llama("llama3-8b", "llama3", llama3_8b),
+    Preset::llama("llama3-70b", "llama3", llama3_70b),
+    Preset::llama("llama3.1-405b", "llama3", llama3_1_405b),
+    Preset::llama("llama3.2-1b", "llama3", llama3_2_1b),
+    Preset::llama("llama3.2-3b", "llama3", llama3_2_3b),
+    Preset::llama("codellama-7b", "codellama", code_llama_7b),
+    Preset::llama("codellama-13b", "codellama", code_llama_13b),
+    Preset::llama("codellama-34b", "codellama", code_llama_34b),
+    Preset::llama("smollm2-135m", "smollm2", smollm2_135m),
 ];
 
 /// The preset of this name.

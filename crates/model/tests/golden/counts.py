@@ -30,7 +30,15 @@ LLAMA = {
     "llama2-70b": (80, 8192, 64, 8, 28672, 32000, 68_976_648_192),
     "llama3-8b": (32, 4096, 32, 8, 14336, 128256, 8_030_261_248),
     "llama3-70b": (80, 8192, 64, 8, 28672, 128256, 70_553_706_496),
+    "llama3.1-405b": (126, 16384, 128, 8, 53248, 128256, 405_853_388_800),
+    "llama3.2-1b": (16, 2048, 32, 8, 8192, 128256, 1_235_814_400),
+    "llama3.2-3b": (28, 3072, 24, 8, 8192, 128256, 3_212_749_824),
+    "codellama-7b": (32, 4096, 32, 32, 11008, 32016, 6_738_546_688),
+    "codellama-13b": (40, 5120, 40, 40, 13824, 32016, 13_016_028_160),
+    "codellama-34b": (48, 8192, 64, 8, 22016, 32000, 33_743_970_304),
+    "smollm2-135m": (30, 576, 9, 3, 1536, 49152, 134_515_008),
 }
+TIED = ("llama3.2-1b", "llama3.2-3b", "smollm2-135m")
 
 
 def count(model_class, config):
@@ -51,7 +59,7 @@ def main():
     for name, (layers, dim, heads, kv_heads, hidden, vocab, expected) in LLAMA.items():
         counts[name] = count(LlamaForCausalLM, LlamaConfig(
             num_hidden_layers=layers, hidden_size=dim, num_attention_heads=heads, num_key_value_heads=kv_heads,
-            intermediate_size=hidden, vocab_size=vocab, tie_word_embeddings=False))
+            intermediate_size=hidden, vocab_size=vocab, tie_word_embeddings=name in TIED))
         stated[name] = expected
     wrong = {name: (counts[name], stated[name]) for name in counts if counts[name] != stated[name]}
     assert not wrong, f"counted and stated differ: {wrong}"

@@ -33,7 +33,7 @@ fn an_error_names_the_full_path_what_was_found_and_what_was_meant() {
     check(
         "blocks.each.attn.position.teta",
         json!(3.0),
-        "blocks.0.attn.position.teta: expected one of the fields theta, pairs, rotary_dim, found an unknown one; did you mean `theta`?",
+        "blocks.0.attn.position.teta: expected one of the fields theta, pairs, rotary_dim, scaling, found an unknown one; did you mean `theta`?",
     );
     check(
         "blocks.each.attn.heads",

@@ -22,8 +22,9 @@ struct Switch {
 }
 
 fn rope(config: &mut ModelConfig, pairs: Pairs, rotary_dim: Option<usize>) {
-    attentions(config)
-        .for_each(|a| a.position = PositionConfig::Rope(RopeConfig { theta: 100.0, pairs, rotary_dim }));
+    attentions(config).for_each(|a| {
+        a.position = PositionConfig::Rope(RopeConfig { rotary_dim, ..RopeConfig::new(100.0, pairs) });
+    });
 }
 
 fn norms(config: &mut ModelConfig, norm: &NormConfig) {

@@ -1,0 +1,326 @@
+//! Encoding with the vocabulary of a GGUF file.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+
+use crate::bytes::character;
+use crate::error::{Error, Result, shorten};
+use crate::gguf::build::{byte_level, sentences, special, takes};
+use crate::gguf::check::{check, refuse};
+use crate::gguf::class::Classes;
+use crate::gguf::cut::cut;
+use crate::gguf::decode::{Written, decode};
+use crate::gguf::merge::{Merging, Score};
+use crate::gguf::partition::{Fragment, Partition, Wanted};
+use crate::gguf::rules::{Begins, Rule, Words};
+use crate::gguf::{TokenType, Vocabulary, json};
+use crate::how::{Encode, Markup};
+use crate::pieces::Pieces;
+use crate::protected::Protected;
+use crate::special::Special;
+
+/// A vocabulary, ready to encode.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    /// What it was made from.
+    pub(crate) vocabulary: Vocabulary,
+    /// Each token's id.
+    pub(crate) ids: HashMap<Box<str>, u32>,
+    /// Each token's type.
+    pub(crate) types: Vec<TokenType>,
+    /// How text between special tokens is encoded.
+    pub(crate) model: Model,
+    /// How special tokens are found.
+    pub(crate) partition: Partition,
+    /// What stands before and after a text.
+    pub(crate) frame: (Vec<u32>, Vec<u32>),
+    /// The tokens with a part to play.
+    pub(crate) special: Special,
+    /// What a user should know.
+    pub(crate) notes: Vec<String>,
+}
+
+/// How text between special tokens is encoded.
+#[derive(Debug)]
+pub(crate) enum Model {
+    /// Byte-level byte-pair encoding of words.
+    Bytes {
+        rule: &'static Rule,
+        classes: Classes,
+        /// The token of each byte.
+        bytes: Box<[Option<u32>; 256]>,
+        /// A pair's rank and the token it makes.
+        merges: HashMap<(u32, u32), (u32, u32)>,
+    },
+    /// SentencePiece's byte-pair encoding of whole texts.
+    Sentences {
+        prefix: Prefix,
+        /// The token of each byte, for characters without one.
+        bytes: Box<[Option<u32>; 256]>,
+        /// The length of the longest token.
+        longest: usize,
+        /// Where a text may be cut without changing its tokens.
+        cuts: Cuts,
+    },
+}
+
+/// Where a SentencePiece text may be cut. Its merges run over the whole text, but none can reach over a place that no
+/// token has in it; words that are merged one by one stay in the processor's caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cuts {
+    /// Before each space that follows something else: no token has a space after something else.
+    BeforeSpaces,
+    /// Nowhere.
+    Nowhere,
+}
+
+/// Whether a text begins with a space that is not in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prefix {
+    /// It does, also after each special token.
+    Space,
+    /// It does not.
+    Nothing,
+}
+
+impl Engine {
+    /// Checks a vocabulary and builds the tables; gives the pieces too.
+    pub(crate) fn new(vocabulary: Vocabulary) -> Result<(Self, Pieces)> {
+        let mut notes = Vec::new();
+        let checked = check(&vocabulary)?;
+        let (model, begins) = match vocabulary.model.as_str() {
+            "gpt2" => byte_level(&vocabulary, &checked, &mut notes)?,
+            "llama" => (sentences(&vocabulary, &checked)?, Begins::WithToken),
+            other => {
+                let problem = format!(
+                    "expected gpt2 (byte-level byte pairs) or llama (SentencePiece byte pairs), found {:?}; other \
+                     tokenizers are read from their tokenizer.json",
+                    shorten(other)
+                );
+                return Err(refuse("model", problem));
+            }
+        };
+        let special = special(&vocabulary, &checked, &model);
+        let framed = |asked: bool, id: Option<u32>, key: &str| match id {
+            _ if !asked => Ok(Vec::new()),
+            Some(id) => Ok(vec![id]),
+            None => {
+                let problem =
+                    format!("expected an id, since add_{key}_token is true, found none; set either");
+                Err(refuse(format_args!("{key}_token_id"), problem))
+            }
+        };
+        let begin = framed(vocabulary.add_bos.unwrap_or(begins == Begins::WithToken), special.begin, "bos")?;
+        let default_end = matches!(model, Model::Sentences { .. }).then_some(2);
+        let end = vocabulary.eos.or(default_end.filter(|id| (*id as usize) < checked.texts.len()));
+        let end = framed(vocabulary.add_eos.unwrap_or(false), end, "eos")?;
+
+        let mut pieces =
+            Pieces::new(checked.texts.iter().enumerate().map(|(id, text)| (&**text, id as u32)))?;
+        let searched = |kind: TokenType| kind.is_special() || kind == TokenType::UserDefined;
+        let (takes, mut wanted) = (takes(&vocabulary), Vec::new());
+        for ((id, text), kind) in (0..).zip(checked.texts).zip(&checked.types) {
+            if kind.is_special() {
+                pieces.mark_special(id);
+            }
+            if searched(*kind) {
+                let takes = takes(&text);
+                wanted.push(Wanted { id, text, kind: *kind, takes });
+            }
+        }
+        let engine = Engine {
+            ids: checked.ids,
+            types: checked.types,
+            model,
+            partition: Partition::new(wanted),
+            frame: (begin, end),
+            special,
+            notes,
+            vocabulary,
+        };
+        Ok((engine, pieces))
+    }
+
+    /// The `tokenizer.json` that says the same.
+    pub(crate) fn json(&self) -> String {
+        json::file(self).write()
+    }
+
+    /// How ordinary pieces are written.
+    pub(crate) fn written(&self) -> Written {
+        match self.model {
+            Model::Bytes { .. } => Written::Bytes,
+            Model::Sentences { .. } => Written::Spaces,
+        }
+    }
+
+    /// Whether the first space of a decoded text is not part of it.
+    pub(crate) fn prefix(&self) -> Prefix {
+        match self.model {
+            Model::Bytes { .. } => Prefix::Nothing,
+            Model::Sentences { prefix, .. } => prefix,
+        }
+    }
+
+    /// Appends the bytes of a token.
+    pub(crate) fn decode(&self, id: u32, piece: &str, out: &mut Vec<u8>) {
+        decode(piece, self.types[id as usize], self.written(), out);
+    }
+
+    /// Appends the ids of a text, without what stands around it.
+    pub(crate) fn encode(
+        &self,
+        text: &str,
+        how: &Encode,
+        protected: &Protected,
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
+        let mut after_token = true;
+        let mut words = (Merging::new(), String::new());
+        let mut sentences = (Merging::new(), String::new());
+        for fragment in self.partition.split(text, how.markup, protected) {
+            let range = match fragment {
+                Fragment::Token(id) => {
+                    ids.push(id);
+                    after_token = true;
+                    continue;
+                }
+                Fragment::Text(range) => range,
+            };
+            let (part, from) = (&text[range.clone()], ids.len());
+            match &self.model {
+                Model::Bytes { .. } => self.words(part, range.start, &mut words, ids)?,
+                Model::Sentences { prefix, .. } => {
+                    let space = if *prefix == Prefix::Space && after_token { "▁" } else { "" };
+                    self.sentence(space, part, range.start, &mut sentences, ids)?;
+                }
+            }
+            after_token = false;
+            let guarded = how.markup == Markup::Text || protected.touches(range.start, range.end);
+            if let Some(id) = ids[from..].iter().find(|id| guarded && self.is_special_in_text(**id)) {
+                let piece = String::from_utf8_lossy(&self.vocabulary.tokens[*id as usize]);
+                return Err(Error::SpecialInText { piece: shorten(&piece), at: range.start });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a token that text became must not come from text: the unknown one may.
+    fn is_special_in_text(&self, id: u32) -> bool {
+        self.types[id as usize].is_special() && self.special.unknown != Some(id)
+    }
+
+    /// Encodes text word by word.
+    fn words(
+        &self,
+        text: &str,
+        at: usize,
+        (merging, spelled): &mut (Merging<Reverse<u32>>, String),
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
+        let Model::Bytes { rule, classes, bytes, merges } = &self.model else {
+            unreachable!("only byte-level vocabularies have words")
+        };
+        for range in cut(text, rule.patterns, classes) {
+            let word = &text[range.clone()];
+            if rule.words == Words::WholeFirst {
+                spelled.clear();
+                spelled.extend(word.bytes().map(character));
+                let whole = self.ids.get(spelled.as_str());
+                if let Some(id) = whole.filter(|id| !self.types[**id as usize].is_special()) {
+                    ids.push(*id);
+                    continue;
+                }
+            }
+            merging.begin(word.bytes().map(|byte| (bytes[usize::from(byte)], 1)));
+            merging.run(|left, right| {
+                let (rank, id) = merges.get(&(left.id?, right.id?))?;
+                Some((Reverse(*rank), *id))
+            });
+            for piece in merging.pieces() {
+                let Some(id) = piece.id else {
+                    return Err(unknown_text(word, piece.start, at + range.start));
+                };
+                ids.push(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Encodes a whole text.
+    fn sentence(
+        &self,
+        space: &str,
+        part: &str,
+        at: usize,
+        (merging, text): &mut (Merging<Score>, String),
+        ids: &mut Vec<u32>,
+    ) -> Result<()> {
+        let Model::Sentences { bytes, longest, cuts, .. } = &self.model else {
+            unreachable!("only SentencePiece vocabularies have sentences")
+        };
+        text.clear();
+        text.push_str(space);
+        for (i, stretch) in part.split(' ').enumerate() {
+            text.push_str(if i > 0 { "▁" } else { "" });
+            text.push_str(stretch);
+        }
+        let scores = &self.vocabulary.scores;
+        let piece = |text: &str| {
+            let id = *self.ids.get(text)?;
+            is_text(self.types[id as usize]).then_some(id)
+        };
+        let mut rest = text.as_str();
+        while !rest.is_empty() {
+            let word;
+            (word, rest) = rest.split_at(match cuts {
+                Cuts::BeforeSpaces => next_word(rest),
+                Cuts::Nowhere => rest.len(),
+            });
+            merging.begin(word.char_indices().map(|(start, character)| {
+                let length = character.len_utf8();
+                (piece(&word[start..start + length]), length)
+            }));
+            merging.run(|left, right| {
+                if left.length + right.length > *longest {
+                    return None;
+                }
+                let id = piece(&word[left.start..right.start + right.length])?;
+                Some((Score(scores[id as usize]), id))
+            });
+            for found in merging.pieces() {
+                if let Some(id) = found.id {
+                    ids.push(id);
+                    continue;
+                }
+                let character = &word[found.start..found.start + found.length];
+                let from = ids.len();
+                ids.extend(character.bytes().filter_map(|byte| bytes[usize::from(byte)]));
+                if ids.len() < from + found.length {
+                    ids.truncate(from);
+                    let unknown = self.special.unknown;
+                    ids.push(unknown.ok_or_else(|| Error::UnknownText { text: character.into(), at })?);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether text can become a token of this type: control and byte tokens are not text, however they are spelled.
+pub(crate) fn is_text(kind: TokenType) -> bool {
+    !kind.is_special() && kind != TokenType::Byte
+}
+
+/// Where the first space begins that follows something else, or the end.
+pub(crate) fn next_word(text: &str) -> usize {
+    let spaces = text.len() - text.trim_start_matches('▁').len();
+    text[spaces..].find('▁').map_or(text.len(), |at| spaces + at)
+}
+
+/// Names the character of a word whose byte has no token.
+fn unknown_text(word: &str, byte: usize, at: usize) -> Error {
+    let (start, character) =
+        word.char_indices().take_while(|(start, _)| *start <= byte).last().unwrap_or((0, '\u{fffd}'));
+    Error::UnknownText { text: character.into(), at: at + start }
+}
