@@ -21,13 +21,19 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod names;
+mod plan;
+mod read;
 mod report;
 mod save;
 mod snapshot;
 mod source;
+mod write;
 
 pub use formwork_module::State;
+pub use plan::{Part, Plan, Whole};
 pub use report::{Found, Missing, Report, Reshaped};
-pub use save::{Keep, save, to_bytes};
+pub use save::{Keep, Saving, save, save_as, to_bytes};
 pub use snapshot::Snapshot;
-pub use source::{Checkpoint, load};
+pub use source::{Checkpoint, Hold, load, load_as};
+pub use write::{Numbers, Sink};

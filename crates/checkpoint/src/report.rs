@@ -1,9 +1,11 @@
 //! What a file and a model disagree about, known before a number is read.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
-use formwork_formats::Archive;
+use formwork_formats::{Archive, Entry};
 use formwork_module::{Error, Param, Result, config::nearest};
+
+use crate::Plan;
 
 /// The differences between the tensors of an archive and the parameters of a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,26 +52,46 @@ pub struct Reshaped {
 /// Entries of each list that a message names; a wrong file differs in hundreds.
 const SHOWN: usize = 5;
 
+/// Unused names among which a neighbour is looked for.
+const CANDIDATES: usize = 1000;
+
 impl Report {
     /// Compares names and shapes; reads no numbers.
     pub fn compare(params: &[(String, Param)], archive: &Archive) -> Self {
-        let mut report = Report::default();
-        let known: std::collections::HashMap<&str, &Param> =
-            params.iter().map(|(n, p)| (n.as_str(), p)).collect();
-        for entry in archive.entries().filter(|e| !known.contains_key(e.name())) {
-            report.unused.push(Found { name: entry.name().to_owned(), shape: entry.shape().to_vec() });
-        }
-        for (name, param) in params {
-            let shape = param.shape().to_vec();
+        let named = params.iter().map(|(name, param)| (name.as_str(), &param.shape()[..]));
+        Self::between(named, archive, &|_| false)
+    }
+
+    /// Compares a plan with an archive, in the plan's names; its inert tensors may be there or not.
+    pub(crate) fn of(plan: &Plan, archive: &Archive) -> Self {
+        let named = plan.tensors().iter().map(|whole| (whole.name.as_str(), &whole.shape[..]));
+        Self::between(named, archive, &|name| plan.names().is_inert(name))
+    }
+
+    fn between<'a>(
+        wanted: impl Iterator<Item = (&'a str, &'a [usize])>,
+        archive: &Archive,
+        is_inert: &dyn Fn(&str) -> bool,
+    ) -> Self {
+        let wanted: Vec<_> = wanted.collect();
+        let known: HashSet<&str> = wanted.iter().map(|(name, _)| *name).collect();
+        let unused = archive.entries().filter(|e| !known.contains(e.name()) && !is_inert(e.name()));
+        let found = |entry: &Entry| Found { name: entry.name().to_owned(), shape: entry.shape().to_vec() };
+        let mut report = Report { unused: unused.map(found).collect(), ..Report::default() };
+        for (name, shape) in wanted {
             match archive.entry(name) {
                 None => {
                     let unused = report.unused.iter().map(|f| f.name.as_str());
-                    let nearest = nearest(name, unused).map(str::to_owned);
-                    report.missing.push(Missing { name: name.clone(), shape, nearest });
+                    // A message shows the first few; looking for a neighbour of each of thousands would take minutes.
+                    let nearest = match report.missing.len() < SHOWN {
+                        true => nearest(name, unused.take(CANDIDATES)).map(str::to_owned),
+                        false => None,
+                    };
+                    report.missing.push(Missing { name: name.to_owned(), shape: shape.to_vec(), nearest });
                 }
                 Some(entry) if entry.shape() != shape => {
-                    let found = entry.shape().to_vec();
-                    report.reshaped.push(Reshaped { name: name.clone(), expected: shape, found });
+                    let (expected, found) = (shape.to_vec(), entry.shape().to_vec());
+                    report.reshaped.push(Reshaped { name: name.to_owned(), expected, found });
                 }
                 Some(_) => {}
             }
