@@ -36,6 +36,7 @@ pub use formwork_model as model;
 pub use formwork_module as module;
 pub use formwork_norm as norm;
 pub use formwork_position as position;
+pub use formwork_quant as quant;
 pub use formwork_recipes as recipes;
 pub use formwork_tensor as tensor;
 pub use formwork_tokenizer as tokenizer;

@@ -1,42 +1,132 @@
-//! A folder as a model with its tokenizer.
+//! A path as a model with its tokenizer, whatever layout it is in.
 //!
-//! | file | holds |
-//! |---|---|
-//! | `formwork.json` | the model's config |
-//! | `model.safetensors` (or shards with an index) | its parameters |
-//! | `tokenizer.json` | its tokenizer, if it has one |
+//! | path | config | parameters |
+//! |---|---|---|
+//! | our folder | `formwork.json` | `model.safetensors`, or shards with an index |
+//! | a run | `formwork.json` | its latest `checkpoints/step-*` |
+//! | a published folder | `config.json` | the same files, with the names of the family |
+//! | a `.gguf` file | its metadata | its tensors |
 //!
-//! A run folder has the same `formwork.json` and `tokenizer.json`, and its parameters in `checkpoints/step-*`.
+//! The tokenizer is `tokenizer.json`, or the vocabulary inside a GGUF file. What is loaded is saved in the layout that it
+//! came from, with the same names, stored types and bytes.
 
-use std::path::{Path, PathBuf};
+use std::{path::Path, sync::Arc};
 
-use formwork_checkpoint::{Keep, load as build_from, save as save_params};
-use formwork_formats::{Archive, Bytes, atomic_write};
-use formwork_model::{Builder, Hooks, ModelConfig, Transformer};
-use formwork_module::{At, Error, Module, Result, params};
+use formwork_checkpoint::{Checkpoint, Keep, Plan, Saving, save_as};
+use formwork_formats::{Dtype, Entry, atomic_write, gguf::Metadata};
+use formwork_generate::Settings;
+use formwork_model::{Builder, Hooks, ModelConfig, Outline, Transformer};
+use formwork_module::{At, DType, Error, Module, Result, Weight, held};
 use formwork_tokenizer::Tokenizer;
 
-use crate::layout::{CONFIG_FILE, TOKENIZER_FILE, home, latest_snapshot};
+use crate::{
+    chat::ChatTemplate,
+    gguf,
+    layout::{CONFIG_FILE, Layout, TOKENIZER_FILE},
+    manner,
+    opened::Opened,
+    room::{self, Memory},
+    settings::Generation,
+    vocabulary,
+};
 
-/// Bytes after which [`save`] begins another file.
-const SHARD_BYTES: u64 = 4 << 30;
+/// Bytes after which a folder's weights go on in another file.
+pub(crate) const SHARD_BYTES: u64 = 4 << 30;
 
-/// What a folder holds.
+/// How the matrices of a model are held in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Weights {
+    /// For a GGUF file as [`Stored`](Weights::Stored), for a folder as [`Dense`](Weights::Dense).
+    #[default]
+    Usual,
+    /// As the file has them: 16-bit numbers and blocks are neither widened nor copied, and do not learn.
+    Stored,
+    /// As 32-bit parameters, which can learn; blocks are decoded.
+    Dense,
+}
+
+impl Weights {
+    /// Whether a matrix of this type stays in its blocks.
+    pub(crate) fn keeps(self, dtype: Dtype) -> bool {
+        self == Weights::Stored && room::format(dtype).is_some()
+    }
+
+    fn of(self, layout: Layout) -> Self {
+        match (self, layout) {
+            (Weights::Usual, Layout::Gguf(_)) => Weights::Stored,
+            (Weights::Usual, _) => Weights::Dense,
+            (chosen, _) => chosen,
+        }
+    }
+}
+
+/// How a model is to be loaded. The default is what [`load`] does.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Parts of your own, for a config that names them.
+    pub hooks: Hooks,
+    /// How matrices are held.
+    pub weights: Weights,
+    /// The type of the parameters: 64 bits to check numbers with, 32 for everything else.
+    pub dtype: DType,
+    /// The memory that the weights may take.
+    pub memory: Memory,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        let (hooks, weights, memory) = (Hooks::default(), Weights::default(), Memory::default());
+        Self { hooks, weights, dtype: DType::F32, memory }
+    }
+}
+
+/// What a path holds.
 #[derive(Debug)]
 pub struct Loaded {
     /// The model.
     pub model: Transformer,
-    /// Its tokenizer, where the folder has one; it fits the model's vocabulary.
+    /// Its tokenizer, where there is one; it fits the model's vocabulary.
     pub tokenizer: Option<Tokenizer>,
+    /// The template of its conversations, where there is one.
+    pub template: Option<ChatTemplate>,
+    /// Its own settings of generation; the default where there are none.
+    pub settings: Settings,
+    /// What somebody should know: fields nobody knows, defaults that were assumed. One sentence each.
+    pub notes: Vec<String>,
+    /// Where it came from.
+    pub origin: Origin,
 }
 
-/// Loads a checkpoint folder, a run folder (its latest checkpoint) or one checkpoint of a run.
+/// Where a model came from: what saving it needs beside its parameters.
+#[derive(Debug)]
+pub struct Origin(Opened);
+
+impl Origin {
+    /// The layout.
+    pub fn layout(&self) -> Layout {
+        self.0.layout
+    }
+
+    /// The bytes of a small file beside the model, such as `generation_config.json`; a GGUF file has none.
+    pub fn file(&self, name: &str) -> Option<&[u8]> {
+        self.0.files.get(name).map(|bytes| &bytes[..])
+    }
+
+    /// The metadata of a GGUF file.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.0.archive.gguf().map(|gguf| gguf.metadata())
+    }
+}
+
+/// Loads a model: a folder of this project, a run folder (its latest checkpoint) or one checkpoint of a run, a published
+/// folder, a GGUF file.
 ///
 /// # Errors
-/// A folder that is none of these, a file that is broken, tensors that are not the model's (all are counted, the first
-/// few named), and a tokenizer with more ids than the model.
+/// A path that is none of these, a model of another kind, a file that is broken or missing, tensors that are not the
+/// model's (all are counted, the first few named), weights that do not fit in memory, and a tokenizer with more ids than
+/// the model.
 pub fn load(path: impl AsRef<Path>) -> Result<Loaded> {
-    load_with(path, &Hooks::default())
+    load_as(path, &LoadOptions::default())
 }
 
 /// As [`load`], for a config that names parts of your own.
@@ -44,42 +134,93 @@ pub fn load(path: impl AsRef<Path>) -> Result<Loaded> {
 /// # Errors
 /// Those of [`load`], and a custom part for which there is no hook.
 pub fn load_with(path: impl AsRef<Path>, hooks: &Hooks) -> Result<Loaded> {
-    let path = path.as_ref();
-    let weights = weights_folder(path)?;
-    let home = home(path)?;
-    let config = read_config(&home.join(CONFIG_FILE))?;
-    let archive = Archive::open(&weights).map_err(Error::external)?;
-    let builder = Builder::new(config).hooks(hooks);
-    let model = build_from(&archive, |source| builder.clone().build(source)).in_file(weights.display())?;
-    let tokenizer = read_tokenizer(&home.join(TOKENIZER_FILE), model.config().vocab)?;
-    Ok(Loaded { model, tokenizer })
+    load_as(path, &LoadOptions { hooks: hooks.clone(), ..LoadOptions::default() })
 }
 
-/// The config of a folder, or of a `.json` or `.toml` file.
+/// As [`load`], as the options say.
 ///
 /// # Errors
-/// A file that is not there or is no config, with the path of the field.
-pub fn read_config(path: &Path) -> Result<ModelConfig> {
-    let path = if path.is_dir() { home(path)?.join(CONFIG_FILE) } else { path.to_owned() };
-    let bytes = Bytes::read(&path).map_err(Error::external)?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| Error::invalid("config", "UTF-8 text", "other bytes"))
-        .in_file(path.display())?;
-    match path.extension().is_some_and(|e| e == "toml") {
-        true => ModelConfig::from_toml(text),
-        false => ModelConfig::from_json(text),
+/// Those of [`load`], and a custom part for which there is no hook.
+pub fn load_as(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Loaded> {
+    let opened = Opened::open(path.as_ref())?;
+    let model = build(&opened, options).in_file(opened.weights.display())?;
+    let tokenizer = vocabulary::of(&opened)?;
+    let template = manner::template(&opened)?;
+    let Generation { settings, notes, .. } = manner::generation(&opened)?;
+    let unread = if tokenizer.is_none() { vocabulary::unread(&opened) } else { None };
+    let notes = opened.notes.iter().cloned().chain(notes).chain(unread).collect();
+    Ok(Loaded { model, tokenizer, template, settings, notes, origin: Origin(opened) })
+}
+
+fn build(opened: &Opened, options: &LoadOptions) -> Result<Transformer> {
+    let builder = Builder::new(opened.config.clone()).hooks(&options.hooks);
+    let plan = plan(&builder, opened)?;
+    let archive = &opened.archive;
+    plan.report(archive).check()?;
+    let weights = options.weights.of(opened.layout);
+    options.memory.holds(room::needed(&plan, archive, weights, options.dtype))?;
+    let hold = |path: &str, entry: &Entry| -> Result<Option<Arc<dyn Weight>>> {
+        match (room::format(entry.dtype()), entry.shape()) {
+            (Some(format), &[out, inp]) => {
+                formwork_quant::weight(path, [out, inp], format, entry.bytes().clone()).map(Some)
+            }
+            _ => Ok(None),
+        }
+    };
+    let mut checkpoint = Checkpoint::new(archive).plan(plan).dtype(options.dtype);
+    if weights == Weights::Stored {
+        checkpoint = checkpoint.holding(&hold);
     }
-    .in_file(path.display())
+    builder.build(&checkpoint)
 }
 
-/// Writes a model as a folder that [`load`] reads. Files that are there are replaced, each in one step.
+/// Where the parameters of a model stand in its files.
+pub(crate) fn plan(builder: &Builder, opened: &Opened) -> Result<Plan> {
+    let outline = Outline::of(builder)?;
+    Plan::new(outline.lines.iter().map(|line| (line.name.as_str(), line.shape.to_vec())), &opened.names)
+}
+
+impl Loaded {
+    /// Writes the model in the layout that it came from: the same names, stored types and, for what has not changed, the
+    /// same bytes; the small files beside it as they were. Buffers that hold nothing a model needs are left out.
+    ///
+    /// `path` is a folder, or for a model from a GGUF file a `.gguf` file or a folder to put `model.gguf` in. Files that are
+    /// there are replaced, each in one step.
+    ///
+    /// # Errors
+    /// A parameter without numbers, matrices in blocks that the layout cannot hold, or what the system says.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let (path, opened) = (path.as_ref(), &self.origin.0);
+        let all = held(&self.model as &dyn Module);
+        match opened.layout {
+            Layout::Gguf(_) => {
+                let saving = Saving::new(&all, &opened.names, Keep::Stored)?;
+                gguf::save(&gguf::target(path)?, &saving, &opened.archive)
+            }
+            Layout::Published(_) => {
+                create(path)?;
+                opened.files.write(path)?;
+                save_as(path, &all, &opened.names, Keep::Stored, SHARD_BYTES)
+            }
+            Layout::Ours => {
+                create(path)?;
+                opened.files.write(path)?;
+                save_description(path, self.model.config(), self.tokenizer.as_ref())?;
+                save_as(path, &all, &opened.names, Keep::Stored, SHARD_BYTES)
+            }
+        }
+    }
+}
+
+/// Writes a model as a folder of this project. Files that are there are replaced, each in one step.
 ///
 /// # Errors
-/// A parameter without numbers, or what the system says.
+/// A parameter without numbers, a matrix in blocks, or what the system says.
 pub fn save(folder: impl AsRef<Path>, model: &Transformer, tokenizer: Option<&Tokenizer>) -> Result<()> {
     let folder = folder.as_ref();
     save_description(folder, model.config(), tokenizer)?;
-    save_params(folder, &params(model as &dyn Module), Keep::Stored, SHARD_BYTES)
+    let names = formwork_checkpoint::names::Names::identity();
+    save_as(folder, &held(model as &dyn Module), &names, Keep::Stored, SHARD_BYTES)
 }
 
 /// The part of a folder that is no parameters.
@@ -88,7 +229,7 @@ pub(crate) fn save_description(
     config: &ModelConfig,
     tokenizer: Option<&Tokenizer>,
 ) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(Error::external).in_file(folder.display())?;
+    create(folder)?;
     atomic_write(folder.join(CONFIG_FILE), config.to_json().as_bytes()).map_err(Error::external)?;
     match tokenizer {
         Some(tokenizer) => {
@@ -98,24 +239,6 @@ pub(crate) fn save_description(
     }
 }
 
-fn read_tokenizer(path: &Path, vocab: usize) -> Result<Option<Tokenizer>> {
-    if !path.is_file() {
-        return Ok(None);
-    }
-    let tokenizer = Tokenizer::load(path).map_err(Error::external)?;
-    tokenizer.fits(vocab).map_err(Error::external).in_file(path.display())?;
-    Ok(Some(tokenizer))
-}
-
-/// Where the tensors are: the folder itself, or its latest checkpoint.
-fn weights_folder(path: &Path) -> Result<PathBuf> {
-    if path.extension().is_some_and(|e| e == "gguf") {
-        let found = format!("the GGUF file {}", path.display());
-        return Err(Error::invalid("model", "a folder", found).hint("this version does not read GGUF"));
-    }
-    if !path.is_dir() {
-        return Err(Error::missing(format_args!("a folder {}", path.display()))
-            .hint("a model is a folder with a formwork.json"));
-    }
-    Ok(latest_snapshot(path)?.unwrap_or_else(|| path.to_owned()))
+pub(crate) fn create(folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(Error::external).in_file(folder.display())
 }

@@ -1,7 +1,12 @@
-//! What needs several parts at once: a folder as a model with its tokenizer, the folder of a run, the training loop.
+//! What needs several parts at once: a path as a model with its tokenizer, the folder of a run, the training loop.
 //!
-//! - [`load`] reads a checkpoint folder, a run folder or one checkpoint of a run; [`save`] writes a folder.
+//! - [`load`] reads a folder of ours, a run, a published folder or a GGUF file, and [`Loaded::save`] writes it back in the
+//!   layout that it came from; [`save`] writes a folder of ours.
+//! - [`convert()`] goes from any layout to a published folder or a GGUF file, in another type if asked, tensor by tensor.
 //! - [`fit`] trains by a [`Plan`]; with a [`Run`] it can be killed at any moment and resumed bit for bit.
+//! - [`chat`] writes conversations down with a model's own template, and holds them; [`settings`] reads how a model wants
+//!   to be used; [`perplexity`] says how well it predicts a text.
+//! - `hub` (a feature) fetches a model by name.
 //! - [`Decode`] gives a generator the text of its tokens.
 //!
 //! ```
@@ -28,14 +33,31 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod chat;
+mod convert;
 mod decode;
+mod files;
 mod fit;
 mod folder;
+mod gguf;
+#[cfg(feature = "hub")]
+pub mod hub;
 mod layout;
+mod manner;
+mod opened;
+mod perplexity;
+mod room;
 mod run;
+pub mod settings;
+mod vocabulary;
 
+pub use convert::{Conversion, Convert, Line, StoredType, convert};
 pub use decode::Decode;
 pub use fit::{Plan, Progress, fit};
-pub use folder::{Loaded, load, load_with, read_config, save};
-pub use layout::{CONFIG_FILE, TOKENIZER_FILE, home};
+pub use folder::{LoadOptions, Loaded, Origin, Weights, load, load_as, load_with, save};
+pub use layout::{CONFIG_FILE, Layout, TOKENIZER_FILE, home};
+pub use opened::read_config;
+pub use perplexity::{Perplexity, Reading, Windows, perplexity};
+pub use room::Memory;
 pub use run::Run;
+pub use vocabulary::load_tokenizer;

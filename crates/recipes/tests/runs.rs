@@ -188,7 +188,7 @@ fn mistakes_are_named_and_nothing_is_lost() {
     refused(&place.path().join("nowhere"), &["nowhere", "a model is a folder"]);
     refused(place.path(), &[CONFIG_FILE]);
     fs::write(place.path().join("config.json"), "{}").unwrap();
-    refused(place.path(), &["published config.json"]);
+    refused(place.path(), &["config.json", "model_type", "one of gpt2, llama", "found nothing"]);
     refused(Path::new("model.gguf"), &["GGUF"]);
 
     save(place.path(), &model, Some(&tokenizer())).unwrap();

@@ -1,0 +1,234 @@
+//! A model as a GGUF file that llama.cpp reads as well.
+
+use std::{collections::BTreeMap, path::Path};
+
+use formwork_checkpoint::{Plan, Sink, Whole};
+use formwork_formats::{
+    Dtype, Entry,
+    gguf::{Gguf, Layout, Metadata, Value, Writer},
+};
+use formwork_model::published::Gguf as Described;
+use formwork_module::{Error, Result};
+use formwork_quant::{Recipe, Role};
+use formwork_tokenizer::{
+    config,
+    gguf::{TokenType, Vocabulary},
+};
+use serde_json::Value as Json;
+
+use super::{Conversion, Convert, Converted, StoredType, Transfer, folder};
+use crate::{
+    files::{Files, SIDECAR},
+    gguf::{FILES, ROPE_FREQS, STORED, type_of, value},
+    layout::{CONFIG_FILE, Layout as Kind, PUBLISHED_FILE, TOKENIZER_FILE},
+    manner::TEMPLATE_FILE,
+    vocabulary,
+};
+
+/// The key under which the specification keeps a `tokenizer.json`.
+pub(super) const HUGGINGFACE: &str = "tokenizer.huggingface.json";
+/// The key of the chat template.
+pub(super) const TEMPLATE: &str = "tokenizer.chat_template";
+
+/// Writes the file.
+pub(super) fn write(source: &Converted, path: &Path, options: &Convert) -> Result<Conversion> {
+    let names = source.family.gguf_names(&source.config)?;
+    let plan = Plan::new(source.params.iter().cloned(), &names)?;
+    let mut layout = Layout::new();
+    let mut stored = BTreeMap::new();
+    for whole in plan.tensors() {
+        let (from, to) = (source.stored(whole)?, dtype(source, whole, options)?);
+        if options.dtype.is_none() && from != to {
+            // So that the way back gives the bytes that were here.
+            stored.extend(whole.parts.iter().map(|part| (part.ours.clone(), from.name())));
+        }
+        layout = layout.tensor(&whole.name, to, &whole.shape);
+    }
+    let (mut metadata, factors, notes) = metadata(source)?;
+    if !stored.is_empty() {
+        metadata.set(STORED, serde_json::to_string(&stored).map_err(Error::external)?);
+    }
+    layout.metadata = metadata;
+    let others = others(source, &plan);
+    for entry in &others {
+        layout = layout.tensor(entry.name(), entry.dtype(), entry.shape());
+    }
+    if let Some(factors) = &factors {
+        layout = layout.tensor(ROPE_FREQS, Dtype::F32, &[factors.len()]);
+    }
+    if source.opened.archive.gguf().is_none() || options.dtype.is_some() {
+        type_of(&mut layout);
+    }
+    let target = |whole: &Whole| {
+        let spec = layout.tensors.iter().find(|spec| spec.name == whole.name);
+        spec.map_or(Dtype::F32, |spec| spec.dtype)
+    };
+    let transfer = Transfer::new(source);
+    let mut writer = Writer::create(path, &layout).map_err(Error::external)?;
+    plan.write(&mut writer, &target, &|whole, part| transfer.numbers(whole, part, target(whole)))?;
+    for entry in others {
+        Sink::append_bytes(&mut writer, entry.name(), entry.bytes())?;
+    }
+    if let Some(factors) = factors {
+        Sink::append_f32(&mut writer, ROPE_FREQS, &factors)?;
+    }
+    writer.finish().map_err(Error::external)?;
+    let report = transfer.finish();
+    Ok(Conversion { notes, ..report })
+}
+
+/// The type of a tensor in the file: what is asked for or what it had; readers expect 32 bits of vectors and of tables that
+/// are added to everything.
+fn dtype(source: &Converted, whole: &Whole, options: &Convert) -> Result<Dtype> {
+    let from = source.stored(whole)?;
+    let kept = if from == Dtype::F64 { Dtype::F32 } else { from };
+    let Some(role) = source.role(whole) else { return Ok(Dtype::F32) };
+    let Some(chosen) = options.dtype else {
+        return Ok(if role == Role::Positions { Dtype::F32 } else { kept });
+    };
+    let format = match (chosen, whole.shape[..].try_into()) {
+        (StoredType::Format(format), Ok(shape)) => Recipe::new(format).format(role, shape),
+        _ => None,
+    };
+    let named = format.and_then(|format| Dtype::from_name(&format.name().to_uppercase()));
+    Ok(named.unwrap_or(Dtype::F32))
+}
+
+/// Tensors of a GGUF file that are no parameters and stay.
+fn others<'a>(source: &'a Converted, plan: &Plan) -> Vec<&'a Entry> {
+    match source.opened.layout {
+        Kind::Gguf(_) => source.archive().entries().filter(|e| plan.tensor(e.name()).is_none()).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// The metadata of the file, the factors of its RoPE frequencies where they are no tensor of the source, and notes.
+fn metadata(source: &Converted) -> Result<(Metadata, Option<Vec<f32>>, Vec<String>)> {
+    if let Some(gguf) = source.archive().gguf() {
+        return Ok((gguf.metadata().clone(), None, Vec::new()));
+    }
+    let files = &source.opened.files;
+    let mut metadata = Metadata::new();
+    if let Some(bytes) = files.get(SIDECAR) {
+        let kept = Gguf::from_bytes(bytes.clone()).map_err(Error::external)?;
+        metadata = kept.metadata().clone();
+    }
+    let Described { metadata: described, rope_freqs } = source.family.to_gguf(&source.config)?;
+    for (key, json) in described {
+        let value = value(&key, &json)?;
+        if !metadata.get(&key).is_some_and(|found| means(found, &value)) {
+            metadata.set(key, value);
+        }
+    }
+    if !metadata.contains("general.name") && !source.config.name.is_empty() {
+        metadata.set("general.name", source.config.name.as_str());
+    }
+    let mut notes = Vec::new();
+    tokenizer(source, &mut metadata, &mut notes)?;
+    embed(source, &mut metadata)?;
+    Ok((metadata, rope_freqs, notes))
+}
+
+/// Whether two values say the same number or text, in whatever type.
+fn means(a: &Value, b: &Value) -> bool {
+    let number = |value: &Value| value.as_i64().map(|whole| whole as f64).or_else(|| value.as_f64());
+    a == b || number(a).is_some_and(|a| number(b) == Some(a))
+}
+
+/// The vocabulary and the template, from a folder's files.
+fn tokenizer(source: &Converted, metadata: &mut Metadata, notes: &mut Vec<String>) -> Result<()> {
+    let files = &source.opened.files;
+    let (Some(bytes), Some(tokenizer)) = (files.get(TOKENIZER_FILE), vocabulary::of(&source.opened)?) else {
+        notes.push(format!(
+            "the folder has no {TOKENIZER_FILE}: the file gets no vocabulary, and other programs may not load it"
+        ));
+        return Ok(());
+    };
+    // What stands there already came from a GGUF file, and may say more than a tokenizer.json can.
+    let kept = vocabulary::tokenizer(metadata)?.is_some_and(|kept| kept.to_json().as_bytes() == &bytes[..]);
+    if !kept {
+        match tokenizer.to_vocabulary() {
+            Ok(vocabulary) => {
+                vocabulary::write(&padded(vocabulary, source.config.vocab), metadata);
+                ids(files, metadata);
+            }
+            Err(error) => notes.push(format!(
+                "{TOKENIZER_FILE} cannot be said as a vocabulary of GGUF ({error}): it is kept whole, and other programs \
+                 will not find a vocabulary"
+            )),
+        }
+    }
+    if let Some(template) = template(files)? {
+        metadata.set(TEMPLATE, template);
+    }
+    Ok(())
+}
+
+/// A vocabulary as long as the table of the model, which readers expect: rows without a token get one that no text gives.
+fn padded(mut vocabulary: Vocabulary, rows: usize) -> Vocabulary {
+    let known = vocabulary.tokens.len();
+    if known < rows {
+        // Absent lists mean that all are alike; they are not any more.
+        vocabulary.types.resize(known, TokenType::Normal);
+        vocabulary.types.resize(rows, TokenType::Unused);
+        vocabulary.tokens.extend((known..rows).map(|id| format!("[PAD{id}]").into_bytes()));
+        if !vocabulary.scores.is_empty() {
+            vocabulary.scores.resize(rows, UNLIKELY);
+        }
+    }
+    vocabulary
+}
+
+/// The score of a token that no text gives.
+const UNLIKELY: f32 = -1000.0;
+
+/// Token ids that only the configs of the model name.
+fn ids(files: &Files, metadata: &mut Metadata) {
+    let known = [
+        ("bos_token_id", "bos_token_id"),
+        ("eos_token_id", "eos_token_id"),
+        ("pad_token_id", "padding_token_id"),
+    ];
+    for file in ["generation_config.json", PUBLISHED_FILE] {
+        let json = files.get(file).and_then(|bytes| serde_json::from_slice::<Json>(bytes).ok());
+        for (name, key) in known {
+            let key = format!("tokenizer.ggml.{key}");
+            let id = json.as_ref().and_then(|json| json.get(name)).and_then(|id| match id {
+                Json::Array(several) => several.first()?.as_u64(),
+                one => one.as_u64(),
+            });
+            if let Some(id) = id.and_then(|id| u32::try_from(id).ok())
+                && !metadata.contains(&key)
+            {
+                metadata.set(key, id);
+            }
+        }
+    }
+}
+
+/// The chat template: a file of its own, or a field of the tokenizer's config.
+fn template(files: &Files) -> Result<Option<String>> {
+    match (files.get(TEMPLATE_FILE), files.get("tokenizer_config.json")) {
+        (Some(bytes), _) => Ok(Some(String::from_utf8_lossy(bytes).into_owned())),
+        (None, Some(config)) => config::chat_template(config).map_err(Error::external),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Keeps every file of the folder that the way back would not give with the same bytes.
+fn embed(source: &Converted, metadata: &mut Metadata) -> Result<()> {
+    let again = folder::files(metadata, source)?;
+    for (name, bytes) in source.opened.files.iter() {
+        // A config that is kept is left alone; one that is made anew is told the type of the weights.
+        let same = name != PUBLISHED_FILE && again.get(name).is_some_and(|found| found[..] == bytes[..]);
+        if same || name == SIDECAR || name == CONFIG_FILE {
+            continue;
+        }
+        let key = match name {
+            TOKENIZER_FILE => HUGGINGFACE.to_owned(),
+            other => format!("{FILES}{other}"),
+        };
+        metadata.set(key, Value::String(bytes.clone()));
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! How a model wants to be used: the template of its conversations, and its settings of generation.
+
+use formwork_module::{At, Error, Result};
+use formwork_tokenizer::config;
+
+use crate::{
+    chat::ChatTemplate,
+    opened::Opened,
+    settings::{self, Generation},
+};
+
+/// The file of a template of its own.
+pub(crate) const TEMPLATE_FILE: &str = "chat_template.jinja";
+/// The file that may have the template in it.
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// The key of a GGUF file's template.
+const TEMPLATE_KEY: &str = "tokenizer.chat_template";
+
+/// The template of a model that has been opened, if it has one.
+pub(crate) fn template(opened: &Opened) -> Result<Option<ChatTemplate>> {
+    let (source, place) = match opened.archive.gguf() {
+        Some(gguf) => {
+            let source = gguf.metadata().str(TEMPLATE_KEY).map_err(Error::external)?.map(str::to_owned);
+            (source, opened.weights.clone())
+        }
+        None => in_folder(opened)?,
+    };
+    source.map(|source| ChatTemplate::new(source).in_file(place.display())).transpose()
+}
+
+fn in_folder(opened: &Opened) -> Result<(Option<String>, std::path::PathBuf)> {
+    let place = opened.home.join(TEMPLATE_FILE);
+    if let Some(bytes) = opened.files.get(TEMPLATE_FILE) {
+        let text = String::from_utf8(bytes.to_vec())
+            .map_err(|_| Error::invalid("template", "UTF-8 text", "other bytes"))
+            .in_file(place.display())?;
+        return Ok((Some(text), place));
+    }
+    let place = opened.home.join(TOKENIZER_CONFIG);
+    let source = match opened.files.get(TOKENIZER_CONFIG) {
+        Some(bytes) => config::chat_template(bytes).map_err(Error::external).in_file(place.display())?,
+        None => None,
+    };
+    Ok((source, place))
+}
+
+/// The settings of a model that has been opened; of a GGUF file, which has no place for them, the default.
+pub(crate) fn generation(opened: &Opened) -> Result<Generation> {
+    match opened.archive.gguf() {
+        Some(_) => Ok(Generation::default()),
+        None => settings::read(&opened.home, opened.config.vocab),
+    }
+}
