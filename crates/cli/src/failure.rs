@@ -35,6 +35,15 @@ impl Failure {
         Self::Failed(sentence.to_string())
     }
 
+    /// The same with more at the end of its sentence.
+    pub(crate) fn and(self, more: &str) -> Self {
+        match self {
+            Self::Usage(sentence) => Self::Usage(sentence + more),
+            Self::Failed(sentence) => Self::Failed(sentence + more),
+            Self::Closed => Self::Closed,
+        }
+    }
+
     /// Says so, and gives the exit code.
     pub(crate) fn report(self, out: &mut Output) -> ExitCode {
         let (sentence, code) = match self {

@@ -53,6 +53,12 @@ impl Output {
         Ok(writeln!(self.to)?)
     }
 
+    /// One JSON value on a line of its own.
+    pub(crate) fn json_line(&mut self, value: &impl Serialize) -> Result<()> {
+        serde_json::to_writer(&mut self.to, value).map_err(io::Error::from)?;
+        Ok(writeln!(self.to)?)
+    }
+
     /// A piece of a stream, visible at once.
     pub(crate) fn stream(&mut self, piece: &str) -> Result<()> {
         self.to.write_all(piece.as_bytes())?;
@@ -71,5 +77,46 @@ pub(crate) fn remark(text: impl Display) {
     if stderr.is_terminal() {
         // A remark that cannot be written is no reason to fail.
         let _ = writeln!(stderr, "{text}");
+    }
+}
+
+/// Something that a person should know and that stops nothing: on stderr, also into a file.
+pub(crate) fn warn(text: impl Display) {
+    // As above.
+    let _ = writeln!(io::stderr(), "formwork: warning: {text}");
+}
+
+/// How far long work is, on one line of a terminal's stderr; nothing anywhere else.
+pub(crate) struct Progress {
+    what: &'static str,
+    shown: bool,
+}
+
+impl Progress {
+    /// Nothing is shown yet.
+    pub(crate) fn new(what: &'static str) -> Self {
+        Self { what, shown: false }
+    }
+
+    /// Replaces what was shown before.
+    pub(crate) fn show(&mut self, state: impl Display) {
+        let mut stderr = io::stderr();
+        if stderr.is_terminal() {
+            self.shown = true;
+            let _ = write!(stderr, "\r\u{1b}[K{}: {state}", self.what).and_then(|()| stderr.flush());
+        }
+    }
+
+    /// Takes the line away.
+    pub(crate) fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            let _ = write!(io::stderr(), "\r\u{1b}[K");
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.clear();
     }
 }

@@ -1,14 +1,9 @@
 //! The settings of generation: what the command line says, over what the model's folder says.
 
-use std::{fs, path::Path};
-
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
-use formwork::{generate::Settings, module::config, recipes};
+use formwork::generate::Settings;
 
 use crate::failure::{Failure, Result};
-
-/// The model's own settings, in its folder; the fields are those of [`Settings`].
-const FILE: &str = "generation.json";
 
 /// The flags that choose how tokens are drawn. One of them is enough for the model's own choice not to count.
 const SAMPLING: [&str; 6] = ["greedy", "temperature", "top-k", "top-p", "min-p", "repetition-penalty"];
@@ -28,7 +23,7 @@ pub(crate) fn args() -> Vec<Arg> {
             .long("max-tokens")
             .value_name("N")
             .value_parser(value_parser!(usize))
-            .help("The most new tokens [default: 128]"),
+            .help("The most new tokens of a text [default: 128; 512 of an answer in a chat]"),
         Arg::new("greedy")
             .long("greedy")
             .action(ArgAction::SetTrue)
@@ -61,9 +56,14 @@ pub(crate) fn args() -> Vec<Arg> {
     ]
 }
 
-/// The settings for a model in `folder`.
-pub(crate) fn read(matches: &ArgMatches, folder: &Path) -> Result<Settings> {
-    let mut settings = own(folder)?.unwrap_or_default();
+/// Refuses flags that make no sense whatever the model, so that this is said before a large one is loaded.
+pub(crate) fn check(matches: &ArgMatches) -> Result<()> {
+    read(matches, &Settings::default()).request().map(|_| ()).map_err(Failure::usage)
+}
+
+/// The settings for a model whose own are `own`.
+pub(crate) fn read(matches: &ArgMatches, own: &Settings) -> Settings {
+    let mut settings = own.clone();
     let given = |name: &str| matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine);
     if SAMPLING.iter().any(|name| given(name)) {
         let Settings { seed, max_tokens, end, stop, .. } = settings;
@@ -84,25 +84,5 @@ pub(crate) fn read(matches: &ArgMatches, folder: &Path) -> Result<Settings> {
     if matches.get_flag("ignore-eos") {
         settings.end.clear();
     }
-    Ok(settings)
-}
-
-/// What the folder says, or the run that a checkpoint belongs to.
-fn own(folder: &Path) -> Result<Option<Settings>> {
-    // What is wrong with a folder that is no model is said when it is loaded.
-    let Ok(home) = recipes::home(folder) else { return Ok(None) };
-    let path = home.join(FILE);
-    if path.is_file() { parse(&path).map(Some) } else { Ok(None) }
-}
-
-fn parse(path: &Path) -> Result<Settings> {
-    let failed =
-        |problem: &dyn std::fmt::Display| Failure::failed(format_args!("{}: {problem}", path.display()));
-    let text = fs::read(path).map_err(|error| failed(&error))?;
-    let value =
-        serde_json::from_slice(&text).map_err(|error| failed(&format_args!("expected JSON: {error}")))?;
-    let settings: Settings = config::read(value).map_err(|error| failed(&error))?;
-    // Here a number out of range is the file's fault, later it would be taken for a flag's.
-    settings.request().map_err(|error| failed(&error))?;
-    Ok(settings)
+    settings
 }

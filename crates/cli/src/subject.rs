@@ -1,12 +1,20 @@
-//! What a person means by PRESET|CONFIG|MODEL: a preset's name, a config file, or a folder.
+//! What a person means by MODEL (a folder or a GGUF file) and by PRESET|CONFIG|MODEL.
 //!
 //! A preset's name wins over a folder of the same name; `./gpt2-small` is the folder.
 
-use std::{fmt::Display, fs, path::Path};
+use std::{fmt::Display, path::Path};
 
-use formwork::{Error, ModelConfig, module::config::nearest, presets, recipes};
+use formwork::{
+    Error, ModelConfig, Tokenizer,
+    module::config::nearest,
+    presets,
+    recipes::{self, Loaded},
+};
 
-use crate::failure::{Failure, Result};
+use crate::{
+    failure::{Failure, Result},
+    output::warn,
+};
 
 /// File names that end so are meant as files, even when they do not exist.
 const ENDINGS: [&str; 4] = ["json", "toml", "gguf", "safetensors"];
@@ -24,20 +32,38 @@ pub(crate) fn config(text: &str) -> Result<ModelConfig> {
             "{text}: no preset has this name, and no file or folder is there{hint}; `formwork presets` lists all"
         )));
     }
-    is_ours(path)?;
-    if path.is_file() && !matches!(extension(path), "json" | "toml") {
-        return Err(Failure::failed(format_args!(
-            "{text}: expected a config file that ends in .json or .toml, or a model's folder, found another file"
-        )));
-    }
     read(path)
 }
 
-/// The config of a file or folder that is one of ours.
+/// The config of a file or folder.
 pub(crate) fn read(path: &Path) -> Result<ModelConfig> {
+    is_there(path)?;
     let config = recipes::read_config(path)?;
     config.validate().map_err(|error| located(path.display(), &error))?;
     Ok(config)
+}
+
+/// The model that `name` is the path of; what somebody should know of it goes to stderr.
+pub(crate) fn load(name: &str) -> Result<Loaded> {
+    let path = Path::new(name);
+    if !path.exists() && presets::ALL.iter().any(|preset| preset.name == name) {
+        return Err(Failure::failed(format_args!(
+            "{name}: a preset has no weights; give the folder or the GGUF file of a model"
+        )));
+    }
+    is_there(path)?;
+    let loaded = recipes::load(path)?;
+    for note in &loaded.notes {
+        warn(format_args!("{name}: {note}"));
+    }
+    Ok(loaded)
+}
+
+/// The tokenizer of a model whose path is `name`.
+pub(crate) fn tokenizer(name: &str) -> Result<Tokenizer> {
+    let path = Path::new(name);
+    is_there(path)?;
+    Ok(recipes::load_tokenizer(path)?)
 }
 
 /// An error of the libraries, which know the place in the model and not what the person called it.
@@ -45,39 +71,13 @@ pub(crate) fn located(place: impl Display, error: &Error) -> Failure {
     Failure::failed(format_args!("{place}: {error}"))
 }
 
-/// Whether a path is there and of a layout that this version reads.
-pub(crate) fn is_ours(path: &Path) -> Result<()> {
-    let shown = path.display();
-    if !path.exists() {
-        return Err(Failure::failed(format_args!("{shown}: no such file or folder; check the path")));
+fn is_there(path: &Path) -> Result<()> {
+    match path.exists() {
+        true => Ok(()),
+        false => {
+            Err(Failure::failed(format_args!("{}: no such file or folder; check the path", path.display())))
+        }
     }
-    if extension(path) == "gguf" {
-        return Err(Failure::failed(format_args!(
-            "{shown}: GGUF files are not supported yet; use a folder that this project wrote, with a formwork.json"
-        )));
-    }
-    if path.is_dir() && !path.join(recipes::CONFIG_FILE).is_file() && path.join("config.json").is_file() {
-        return Err(published(&path.join("config.json")));
-    }
-    if path.is_file() && is_published(path) {
-        return Err(published(path));
-    }
-    Ok(())
-}
-
-fn published(path: &Path) -> Failure {
-    Failure::failed(format_args!(
-        "{}: published configs are not supported yet; use a folder that this project wrote, with a formwork.json, \
-         or a preset",
-        path.display()
-    ))
-}
-
-/// Published configs say a `model_type` and know no `schema`.
-fn is_published(path: &Path) -> bool {
-    let value =
-        fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
-    value.is_some_and(|value| value.get("model_type").is_some() && value.get("schema").is_none())
 }
 
 fn looks_like_path(path: &Path) -> bool {

@@ -49,7 +49,7 @@ pub(super) fn subject_arg(id: &'static str, shown: &'static str) -> Arg {
     Arg::new(id)
         .value_name(shown)
         .required(true)
-        .help("A preset's name, a config file (.json, .toml), or the folder of a checkpoint or run")
+        .help("A preset's name, a config file (.json, .toml), a model's folder, or a GGUF file")
 }
 
 /// Describes the subject.

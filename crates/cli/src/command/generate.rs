@@ -3,20 +3,19 @@
 //! Text is written as soon as it is certain, a stop string never; `--json` waits for the end. Ctrl-C ends the text
 //! after the token at hand.
 
-use std::{ops::ControlFlow, path::Path, sync::atomic::Ordering::Relaxed, time::Instant};
+use std::{ops::ControlFlow, sync::atomic::Ordering::Relaxed, time::Instant};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use formwork::{
     Tokenizer,
     generate::{Event, Finish, Output as Written, Request, Session, Text},
-    presets,
-    recipes::{self, Decode, Loaded},
-    tokenizer::{Encode, Frame},
+    recipes::{Decode, Loaded},
+    tokenizer::{Encode, Frame, Markup},
 };
 use serde::Serialize;
 
 use crate::{
-    command::{json_flag, style, text},
+    command::{json_flag, model_arg, style, text},
     failure::{Failure, Result},
     interrupt,
     output::{Output, Style, remark},
@@ -24,14 +23,15 @@ use crate::{
 };
 
 const EXAMPLES: &str = "\
-Without --greedy and sampling flags, the settings are those of the model's own generation.json where its folder has
-one, else temperature 1 and nothing else. The same seed draws the same text.
+Without --greedy and sampling flags, the settings are the model's own, from its generation_config.json or
+generation.json where its folder has one, else temperature 1 and nothing else. The same seed draws the same text.
+Special tokens that are written in the prompt are tokens, and what the model wants before a text is added.
 
 With --json, the keys are ids (the new ones), text (null without a tokenizer), finish (end, stop or length), and the
 seconds prefill_s and decode_s.
 
 Examples:
-  formwork generate --model runs/first --prompt \"Once upon a time\"
+  formwork generate --model smollm2.gguf --prompt \"The capital of France is\" --greedy
   formwork generate --model runs/first --prompt \"The\" --temperature 0.8 --top-p 0.95 --stop . --seed 7
   formwork generate --model runs/first --prompt 5,17,2 --raw-ids --greedy --json";
 
@@ -39,9 +39,7 @@ Examples:
 pub(super) fn define(command: Command) -> Command {
     command
         .about("Write on from a prompt, streaming the text")
-        .arg(Arg::new("model").long("model").value_name("MODEL").required(true).help(
-            "The folder of a checkpoint, of a run (its latest checkpoint), or of one checkpoint of a run",
-        ))
+        .arg(model_arg())
         .arg(
             Arg::new("prompt")
                 .long("prompt")
@@ -64,23 +62,26 @@ pub(super) fn define(command: Command) -> Command {
 /// Loads the model, and writes on from the prompt.
 pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Result<()> {
     let name = text(matches, "model");
-    let folder = Path::new(name);
     let raw = matches.get_flag("raw-ids");
     // What is wrong with the command line is said before a large model is loaded.
-    let ids = raw.then(|| parse_ids(text(matches, "prompt"))).transpose()?;
-    let mut settings = settings::read(matches, folder)?;
-    let mut request = settings.request().map_err(Failure::usage)?;
+    let ids = raw.then(|| parse_ids("--prompt", text(matches, "prompt"))).transpose()?;
+    settings::check(matches)?;
 
-    let Loaded { model, tokenizer } = load(folder, name)?;
+    let Loaded { model, tokenizer, settings, .. } = subject::load(name)?;
+    let mut settings = settings::read(matches, &settings);
+    let mut request = settings.request()?;
     let ids = match ids {
         Some(ids) => ids,
-        None => encode(tokenizer_of(tokenizer.as_ref(), folder)?, text(matches, "prompt"))?,
+        None => {
+            let tokenizer = tokenizer_of(tokenizer.as_ref(), name)
+                .map_err(|failure| failure.and(", or give ids with --raw-ids --prompt 5,17,2"))?;
+            encode(tokenizer, text(matches, "prompt"))?
+        }
     };
     let prompt = or_begin(ids, tokenizer.as_ref())?;
     if !request.stop.is_empty() && tokenizer.is_none() {
         return Err(Failure::failed(format_args!(
-            "--stop: {} has no tokenizer.json, so there is no text to look for it in; leave it out",
-            folder.display()
+            "--stop: {name} has no tokenizer, so there is no text to look for it in; leave it out"
         )));
     }
     if settings.end.is_empty() && !matches.get_flag("ignore-eos") {
@@ -150,44 +151,28 @@ enum Shown {
     Nothing,
 }
 
-fn load(folder: &Path, name: &str) -> Result<Loaded> {
-    if !folder.exists() && presets::ALL.iter().any(|preset| preset.name == name) {
-        return Err(Failure::failed(format_args!(
-            "{name}: a preset has no weights to write with; give the folder of a model that was trained or saved"
-        )));
-    }
-    subject::is_ours(folder)?;
-    if !folder.is_dir() {
-        return Err(Failure::failed(format_args!(
-            "{name}: expected a model's folder, with a formwork.json and a model.safetensors, found a file"
-        )));
-    }
-    // A config that is wrong in itself is told apart from weights that do not fit it.
-    subject::read(folder)?;
-    Ok(recipes::load(folder)?)
-}
-
-fn tokenizer_of<'a>(tokenizer: Option<&'a Tokenizer>, folder: &Path) -> Result<&'a Tokenizer> {
+pub(super) fn tokenizer_of<'a>(tokenizer: Option<&'a Tokenizer>, name: &str) -> Result<&'a Tokenizer> {
     tokenizer.ok_or_else(|| {
-        Failure::failed(format_args!(
-            "{}: no tokenizer.json to read the prompt with; put it there, or give ids with --raw-ids --prompt 5,17,2",
-            folder.display()
-        ))
+        Failure::failed(match name.ends_with(".gguf") {
+            true => format!("{name}: no vocabulary in the file to read the text with"),
+            false => format!("{name}: no tokenizer.json to read the text with; put it there"),
+        })
     })
 }
 
+/// The person at the command line wrote the prompt, so special tokens in it are meant.
 fn encode(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<u32>> {
-    let how = Encode { frame: Frame::Template, ..Encode::default() };
+    let how = Encode { frame: Frame::Template, markup: Markup::Tokens };
     tokenizer.encode_with(prompt, &how).map_err(|error| Failure::failed(format_args!("--prompt: {error}")))
 }
 
-/// `5,17,2`
-fn parse_ids(text: &str) -> Result<Vec<u32>> {
+/// `5,17,2`, the value of `flag`.
+pub(super) fn parse_ids(flag: &str, text: &str) -> Result<Vec<u32>> {
     let words = text.split(',').map(str::trim).enumerate();
     let ids = words.filter(|_| !text.trim().is_empty()).map(|(at, word)| {
         word.parse().map_err(|_| {
             Failure::usage(format_args!(
-                "--prompt: expected token ids with --raw-ids, such as 5,17,2, found `{word}` as number {}",
+                "{flag}: expected token ids such as 5,17,2, found `{word}` as number {}",
                 at + 1
             ))
         })

@@ -1,9 +1,14 @@
 //! The commands: one file each, one line each in the table here.
 
+mod chat;
+mod convert;
 mod describe;
 mod diff;
 mod generate;
+mod logits;
+mod perplexity;
 mod presets;
+mod tokenize;
 
 use std::ffi::OsString;
 
@@ -26,10 +31,15 @@ const COMMANDS: &[Entry] = &[
     Entry { name: "presets", define: presets::define, run: presets::run },
     Entry { name: "describe", define: describe::define, run: describe::run },
     Entry { name: "diff", define: diff::define, run: diff::run },
+    Entry { name: "tokenize", define: tokenize::define, run: tokenize::run },
+    Entry { name: "logits", define: logits::define, run: logits::run },
     Entry { name: "generate", define: generate::define, run: generate::run },
+    Entry { name: "chat", define: chat::define, run: chat::run },
+    Entry { name: "perplexity", define: perplexity::define, run: perplexity::run },
+    Entry { name: "convert", define: convert::define, run: convert::run },
 ];
 
-const ABOUT: &str = "Looks at transformer models and runs them";
+const ABOUT: &str = "Looks at transformer models, runs them, and converts them";
 
 const EXAMPLES: &str = "\
 Each command has its own help with an example: formwork generate --help
@@ -61,6 +71,15 @@ fn formwork() -> Command {
         .subcommand_required(true)
         .disable_help_subcommand(true)
         .subcommands(COMMANDS.iter().map(|entry| (entry.define)(Command::new(entry.name))))
+}
+
+/// The option `--model`.
+fn model_arg() -> Arg {
+    Arg::new("model")
+        .long("model")
+        .value_name("MODEL")
+        .required(true)
+        .help("A published model's folder, a GGUF file, or the folder of a checkpoint or run of this project")
 }
 
 /// The flag `--json`.

@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use formwork::presets;
 use serde_json::{Value, json as value};
 
 use crate::support::{CONFIG, Folder, Said, command, formwork, good, json};
@@ -14,7 +15,7 @@ fn keys(object: &Value) -> Vec<&str> {
 fn presets_are_listed_with_exact_counts() {
     let list = json(&["presets", "--json"]);
     let list = list.as_array().expect("a list");
-    assert_eq!(list.len(), 14);
+    assert_eq!(list.len(), presets::ALL.len());
     for row in list {
         let mut expected = [
             "name",
@@ -143,12 +144,14 @@ fn diff_lists_the_fields_that_differ() {
 #[test]
 fn help_offers_exactly_what_there_is() {
     let help = good(&["--help"]);
-    for name in ["presets", "describe", "diff", "generate"] {
+    let all =
+        ["presets", "describe", "diff", "tokenize", "logits", "generate", "chat", "perplexity", "convert"];
+    for name in all {
         assert!(help.contains(&format!("\n  {name} ")), "{help}");
         let own = good(&[name, "--help"]);
-        assert!(own.contains("Examples:\n  formwork "), "{own}");
+        assert!(own.contains("\n  formwork ") && own.contains("Example"), "{own}");
     }
-    for absent in ["chat", "bench", "convert", "train", "perplexity", "tokenize"] {
+    for absent in ["bench", "bench-train", "train", "embed", "evaluate", "data", "runs"] {
         assert!(!help.contains(&format!("\n  {absent} ")), "{help}");
     }
     assert_eq!(good(&["--version"]).trim(), format!("formwork {}", env!("CARGO_PKG_VERSION")));

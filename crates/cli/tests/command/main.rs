@@ -3,5 +3,6 @@
 
 mod generate;
 mod looking;
+mod published;
 mod refusals;
 mod support;

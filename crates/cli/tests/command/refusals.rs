@@ -34,20 +34,32 @@ fn a_subject_that_is_nothing_says_what_it_might_be() {
     refused(&["describe", "lama3-70b"], 1, &["lama3-70b", "did you mean `llama3-70b`", "formwork presets"]);
     refused(&["describe", "zzz"], 1, &["zzz", "no preset", "formwork presets"]);
     refused(&["diff", "gpt2-small", "no/such/folder"], 1, &["no/such/folder: no such file or folder"]);
-    refused(&["describe", &folder.file("notes.txt", "hello")], 1, &["notes.txt", ".json or .toml"]);
+    refused(&["describe", &folder.file("notes.txt", "hello")], 1, &["notes.txt", "folder", ".gguf"]);
     refused(&["describe", &folder.file("a.toml", "vocab = ")], 1, &["a.toml", "TOML"]);
     refused(&["describe", folder.text()], 1, &["formwork.json", folder.text()]);
-    refused(&["describe", &folder.file("m.gguf", "GGUF")], 1, &["m.gguf", "not supported yet"]);
+    refused(&["describe", &folder.file("m.gguf", "GGUF")], 1, &["m.gguf", "truncated"]);
 }
 
 #[test]
-fn published_layouts_are_refused_until_they_are_read() {
+fn published_models_of_another_kind_are_refused_in_a_sentence() {
     let folder = Folder::new();
-    let file = folder.file("config.json", r#"{"model_type": "llama", "hidden_size": 12}"#);
-    refused(&["describe", folder.text()], 1, &["config.json", "not supported yet"]);
-    refused(&["describe", &file], 1, &["config.json", "not supported yet"]);
-    unwritten(folder.text(), 1, &["config.json", "not supported yet"]);
-    unwritten(&folder.file("m.gguf", "GGUF"), 1, &["m.gguf", "not supported yet"]);
+    let check = |config: &str, parts: &[&str]| {
+        folder.file("config.json", config);
+        refused(&["describe", folder.text()], 1, &[&["config.json"], parts].concat());
+        unwritten(folder.text(), 1, &[&["config.json"], parts].concat());
+    };
+    check(r#"{"model_type": "mistral", "hidden_size": 12}"#, &["mistral", "gpt2", "llama"]);
+    check(r#"{"model_type": "llava", "text_config": {}, "vision_config": {}}"#, &["llava"]);
+    check(
+        r#"{"model_type": "llama", "hidden_size": 12, "num_attention_heads": 5}"#,
+        &["num_attention_heads"],
+    );
+    check(r#"{"model_type": "llama", "quantization_config": {"bits": 4}}"#, &["quantization_config"]);
+    check(r#"{"model_type": "llama", "hidden_size": "#, &["JSON"]);
+    let file = folder.file("m.gguf", "GGUF");
+    unwritten(&file, 1, &["m.gguf"]);
+    refused(&["tokenize", "--model", &file, "text"], 1, &["m.gguf"]);
+    refused(&["convert", &file, "other.gguf"], 1, &["m.gguf"]);
 }
 
 #[test]
@@ -100,7 +112,7 @@ fn a_prompt_that_cannot_be_read_says_why() {
     let mute = Folder::model(None);
     refused(&["generate", "--model", mute.text(), "--prompt", "abc"], 1, &["no tokenizer.json", "--raw-ids"]);
     let stop = ["generate", "--model", mute.text(), "--raw-ids", "--prompt", "3", "--stop", "x"];
-    refused(&stop, 1, &["--stop", "no tokenizer.json"]);
+    refused(&stop, 1, &["--stop", "no tokenizer"]);
 }
 
 #[test]
