@@ -4,8 +4,10 @@
 pub mod baseline;
 mod options;
 mod progress;
+mod talker;
 mod text;
 
 pub use options::{Options, run_folder};
 pub use progress::Bar;
+pub use talker::model_or_talker;
 pub use text::repository_text;
