@@ -8,7 +8,7 @@
 //! | `distances.rs` | a whole attention, with cache and padding | `attn` says `custom` |
 //! | `parallel.rs` | a whole block, made of Formwork's parts | an entry of `blocks` says `custom` |
 //! | `lora.rs` | a weight that wraps another and alone learns | any `Linear` of any model |
-//! | `no_repeat.rs` | a logit processor | any chain of a sampler |
+//! | `top_n_sigma.rs` | a logit processor | any chain of a sampler |
 //! | `echo.rs` | a language model that no builder made | training and generation of any model |
 //!
 //! [`hooks`] gives the builder what it needs for a config that names them:
@@ -29,18 +29,18 @@ mod distances;
 mod dyt;
 mod echo;
 mod lora;
-mod no_repeat;
 mod parallel;
 mod relu_squared;
+mod top_n_sigma;
 
 pub use alibi::Alibi;
 pub use distances::Distances;
 pub use dyt::Dyt;
 pub use echo::Echo;
 pub use lora::{Lora, LoraConfig};
-pub use no_repeat::NoRepeat;
 pub use parallel::Parallel;
 pub use relu_squared::ReluSquared;
+pub use top_n_sigma::TopNSigma;
 
 use formwork::model::Hooks;
 

@@ -9,8 +9,7 @@ use std::sync::Arc;
 
 use formwork::{
     Error, Module, Param, Pass, Result, Scope, Source, Tensor, Visit, Weight,
-    module::{Init, weights_mut},
-    params,
+    module::{Held, Init, held, weights_mut},
 };
 
 /// Which weights to adapt, and how.
@@ -48,7 +47,7 @@ impl Lora {
         if config.rank == 0 {
             return Err(Error::invalid("lora", "a rank of at least 1", config.rank));
         }
-        let list = params(model);
+        let list = held(model); // a quantised weight is no parameter, and can be adapted as well
         for target in &config.targets {
             if !list.iter().any(|(name, _)| layer(name).is_some_and(|layer| is_target(layer, target))) {
                 let error =
@@ -56,7 +55,11 @@ impl Lora {
                 return Err(error.hint("targets look like attn.q or ffn.down"));
             }
         }
-        list.iter().for_each(|(_, param)| param.freeze());
+        for (_, held) in &list {
+            if let Held::Param(param) = held {
+                param.freeze();
+            }
+        }
         let root = Scope::root(source);
         let mut wrapped = 0;
         weights_mut(model, &mut |name, weight| {

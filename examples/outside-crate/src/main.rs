@@ -7,13 +7,13 @@ use std::{error::Error, ops::ControlFlow, path::Path};
 use formwork::{
     Builder, ModelConfig, Seed, TokenModel, Tokenizer, checkpoint,
     formats::Archive,
-    generate::{Choice, Request, Sampler, Session, Temperature},
+    generate::{Choice, NoRepeat, Request, Sampler, Session},
     module::config,
     params,
     recipes::{self, Decode},
     train::{Draw, Tokens, TrainConfig, Trainer, Window, evaluate},
 };
-use outside_crate::{CONFIG, Lora, LoraConfig, NoRepeat, hooks};
+use outside_crate::{CONFIG, Lora, LoraConfig, TopNSigma, hooks};
 use serde_json::json;
 
 const RHYME: &str = "one two buckle my shoe three four knock at the door five six pick up sticks ";
@@ -86,10 +86,9 @@ fn train(model: &dyn TokenModel, text: &Tokens, steps: u64) -> Result<(), Box<dy
     Ok(())
 }
 
-/// Letters that follow a prompt; no eight of them twice.
+/// Letters that follow a prompt, of the likely ones; no eight of them twice.
 fn write(model: &dyn TokenModel, tokenizer: &Tokenizer, prompt: &str) -> Result<String, Box<dyn Error>> {
-    let sampler =
-        Sampler::new(Choice::Sample { seed: 1 }).with(NoRepeat::new(8)?).with(Temperature::new(0.3)?);
+    let sampler = Sampler::new(Choice::Sample { seed: 1 }).with(NoRepeat::new(8)?).with(TopNSigma::new(0.5)?);
     let mut session = Session::new(model, 1, 32)?;
     session.prompt(&[&tokenizer.encode(prompt)?])?;
     let mut texts: [Box<dyn formwork::generate::Text>; 1] = [Box::new(Decode::new(tokenizer))];

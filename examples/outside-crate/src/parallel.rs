@@ -48,7 +48,9 @@ impl Parallel {
         let Place { dim, context, init, residual_init, scope, .. } = *place;
         let attn = attention::Settings { init, residual_init, ..attention::Settings::new(dim, heads) };
         let ffn = feedforward::Settings { init, residual_init, ..feedforward::Settings::new(dim, hidden) };
-        let head = position::Place { dim: attn.sizes()?.head_dim, context, init };
+        let attention::Sizes { heads, kv_heads, head_dim } = attn.sizes()?;
+        let heads = Some(position::Heads { heads, kv_heads });
+        let head = position::Place { dim: head_dim, context, heads, init };
 
         let norm = norm.build(&scope.child("norm"), dim)?;
         let attn_scope = scope.child("attn");

@@ -7,14 +7,14 @@ use std::ops::ControlFlow;
 use common::{check_loss, ids, model, recording};
 use formwork::{
     Builder, ModelConfig, Module, Pass, Positions, Result, Rows, Seed, TokenModel,
-    generate::{Request, Sampler, Session},
+    generate::{Choice, NoRepeat, Request, Sampler, Session},
     module::config,
     params, recipes,
     train::{Batch, Trainer},
     with_threads,
 };
 use ndarray::{Axis, s};
-use outside_crate::{CONFIG, NoRepeat, hooks};
+use outside_crate::{CONFIG, TopNSigma, hooks};
 use serde_json::json;
 
 fn single(seed: u64) -> Result<formwork::Transformer> {
@@ -104,17 +104,21 @@ fn padding_and_threads_change_nothing() -> Result<()> {
 #[test]
 fn our_processor_stands_in_the_chain_of_a_session() -> Result<()> {
     let model = single(4)?;
-    let mut session = Session::new(&model, 2, 32)?;
-    session.prompt(&[&[1, 2, 3], &[5]])?;
-    let request = Request::new(Sampler::greedy().with(NoRepeat::new(2)?));
-    let outputs = session.write(&request, &mut [], |_| ControlFlow::Continue(()))?;
-    for (row, output) in outputs.iter().enumerate() {
-        let text = session.history(row).expect("a row of the session").tokens();
-        assert!(output.ids.len() > 20 && text.ends_with(&output.ids));
-        let mut pairs: Vec<_> = text.windows(2).collect();
-        pairs.sort_unstable();
-        assert!(pairs.windows(2).all(|two| two[0] != two[1]), "row {row}: {text:?}");
-    }
+    let write = |sampler: Sampler| -> Result<Vec<Vec<u32>>> {
+        let mut session = Session::new(&model, 2, 32)?;
+        session.prompt(&[&[1, 2, 3], &[5]])?;
+        let outputs = session.write(&Request::new(sampler), &mut [], |_| ControlFlow::Continue(()))?;
+        Ok(outputs.into_iter().map(|output| output.ids).collect())
+    };
+    // No pair of tokens twice: what that forbids has a logit of −∞, which must not count as spread.
+    let greedy = write(Sampler::greedy().with(NoRepeat::new(2)?))?;
+    assert!(greedy.iter().all(|ids| ids.len() > 20), "{greedy:?}");
+    let sample = |n: f64| {
+        let sampler = Sampler::new(Choice::Sample { seed: 1 });
+        write(sampler.with(NoRepeat::new(2)?).with(TopNSigma::new(n)?))
+    };
+    assert_eq!(sample(0.0)?, greedy, "only the best token is left to draw");
+    assert_ne!(sample(3.0)?, greedy, "an untrained model finds many tokens likely");
     Ok(())
 }
 
