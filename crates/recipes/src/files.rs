@@ -6,6 +6,7 @@ use std::{ffi::OsStr, fs, path::Path};
 
 use formwork_formats::{Bytes, atomic_write};
 use formwork_module::{At, Error, Result};
+use serde_json::Value;
 
 use crate::layout::{CONFIG_FILE, SETTINGS_FILE};
 
@@ -51,6 +52,62 @@ const DESCRIPTIONS: [&str; 10] = [
 
 /// The largest file that is carried: tokenizers are a tenth of it.
 const LARGEST: u64 = 256 << 20;
+
+/// The largest JSON file that is read whole. The longest published `tokenizer_config.json` has 1.2 MB.
+const JSON_BYTES: usize = 16 << 20;
+/// The most lists and objects in one. As values they take up to a hundred times their text: six bytes of it may be an
+/// object in an object, which is 640 bytes in memory. Published files have a few thousand.
+const JSON_GROUPS: usize = 1 << 15;
+/// The most commas in one, each of which adds a value of up to 120 bytes.
+const JSON_COMMAS: usize = 1 << 17;
+
+/// Reads a small JSON file whole: a config, settings, an index. What is returned can be parsed into values without taking
+/// much more memory than the file has bytes.
+///
+/// # Errors
+/// A file that cannot be read, or one of more bytes, lists, objects or commas than any config has.
+pub(crate) fn read_json(path: &Path) -> Result<Bytes> {
+    let len = fs::metadata(path).ok().filter(fs::Metadata::is_file).map_or(0, |found| found.len());
+    if len > JSON_BYTES as u64 {
+        return Err(too_large("bytes", JSON_BYTES, len).in_file(path.display()));
+    }
+    let bytes = Bytes::read(path).map_err(Error::external)?;
+    bounded(&bytes).in_file(path.display())?;
+    Ok(bytes)
+}
+
+/// As [`serde_json::from_slice`] for bytes that [`read_json`] gave; `what` is the thing for the message.
+pub(crate) fn json(bytes: &[u8], what: &str) -> Result<Value> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| Error::invalid(what, "JSON", error).hint("the file may be cut short"))
+}
+
+/// Refuses JSON text that would be far larger as values.
+pub(crate) fn bounded(text: &[u8]) -> Result<()> {
+    if text.len() > JSON_BYTES {
+        return Err(too_large("bytes", JSON_BYTES, text.len() as u64));
+    }
+    let (mut groups, mut commas, mut quoted, mut escaped) = (0, 0, false, false);
+    for byte in text {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'[' | b'{' if !quoted => groups += 1,
+            b',' if !quoted => commas += 1,
+            _ => {}
+        }
+    }
+    match (groups > JSON_GROUPS as u64, commas > JSON_COMMAS as u64) {
+        (true, _) => Err(too_large("lists and objects", JSON_GROUPS, groups)),
+        (_, true) => Err(too_large("commas", JSON_COMMAS, commas)),
+        _ => Ok(()),
+    }
+}
+
+fn too_large(what: &str, most: usize, found: u64) -> Error {
+    Error::invalid("file", format_args!("at most {most} {what}"), found).hint("it is no config of a model")
+}
 
 /// Files by their path in the folder, in order.
 #[derive(Clone, Debug, Default)]
@@ -130,6 +187,24 @@ pub(crate) fn is_carried(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_that_would_be_far_larger_as_values_is_refused() {
+        let check = |text: String, refusal: Option<&str>| {
+            let found = bounded(text.as_bytes()).err().map(|error| error.to_string());
+            let (start, refusal) = (&text[..text.len().min(20)], refusal.unwrap_or_default());
+            assert!(found.as_deref().unwrap_or_default().contains(refusal), "{start} {found:?}");
+            assert_eq!(found.is_none(), refusal.is_empty(), "{start} {found:?}");
+        };
+        check(format!("[{}0]", "0,".repeat(JSON_COMMAS)), None);
+        check(format!("[{}0]", "0,".repeat(JSON_COMMAS + 1)), Some("at most 131072 commas, found 131073"));
+        check(format!("{}0", "[".repeat(JSON_GROUPS)), None);
+        check(format!("{}0", "{\"\":".repeat(JSON_GROUPS + 1)), Some("lists and objects, found 32769"));
+        // Inside a text they are letters, and a quote that is escaped does not end it.
+        check(format!("\"\\\\\\\"{}\"", "[{,".repeat(JSON_COMMAS)), None);
+        check(format!("\"\\\\\"{}", "[{,".repeat(JSON_COMMAS)), Some("lists and objects"));
+        check(" ".repeat(JSON_BYTES + 1), Some("at most 16777216 bytes, found 16777217; it is no config"));
+    }
 
     #[test]
     fn weights_are_told_from_what_describes_them() {

@@ -27,6 +27,8 @@ pub(crate) const STORED: &str = "formwork.stored";
 const GENERATION: u32 = 2;
 /// The most elements of an array that may be about layers.
 const PER_LAYER: usize = 10_000;
+/// The most values about a model, those in lists counted one by one; published files have a hundred.
+const VALUES: usize = 1 << 18;
 
 /// Reads the model that a GGUF file describes.
 pub(crate) fn read(archive: &Archive) -> Result<Published> {
@@ -35,14 +37,27 @@ pub(crate) fn read(archive: &Archive) -> Result<Published> {
     };
     let rope_freqs = gguf.entry(ROPE_FREQS).map(Entry::to_f32).transpose().map_err(Error::external)?;
     let shape = |name: &str| gguf.entry(name).map(|entry| entry.shape().to_vec());
-    published::from_gguf(&fields(gguf.metadata()), &Tensors { shape: &shape, rope_freqs })
+    published::from_gguf(&fields(gguf.metadata())?, &Tensors { shape: &shape, rope_freqs })
 }
 
 /// The metadata about the model as JSON: everything but the vocabulary, long lists, and what only a converter reads.
-fn fields(metadata: &Metadata) -> Map<String, Json> {
+fn fields(metadata: &Metadata) -> Result<Map<String, Json>> {
     let passed = ["tokenizer.", FILES, STORED];
-    let told = metadata.iter().filter(|(key, _)| !passed.iter().any(|start| key.starts_with(start)));
-    told.filter_map(|(key, value)| Some((key.to_owned(), json(value)?))).collect()
+    let told = || metadata.iter().filter(|(key, _)| !passed.iter().any(|start| key.starts_with(start)));
+    // A byte of a list is a value of 32 bytes here, so that their number is looked at first.
+    let size = |value: &Value| match value {
+        Value::Array(list) if list.len() <= PER_LAYER => 1 + list.len(),
+        _ => 1,
+    };
+    let found: usize = told().map(|(_, value)| size(value)).sum();
+    if found > VALUES {
+        return Err(Error::invalid(
+            "metadata",
+            format_args!("at most {VALUES} values about the model"),
+            found,
+        ));
+    }
+    Ok(told().filter_map(|(key, value)| Some((key.to_owned(), json(value)?))).collect())
 }
 
 fn json(value: &Value) -> Option<Json> {

@@ -19,13 +19,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use formwork_formats::Bytes;
 use formwork_module::{At, Error, Result};
 use hf_hub::{
     HFClient, HFError, HFRepositorySync,
     repository::{RepoTreeEntry, RepoTypeModel},
 };
 use serde_json::Value;
+
+use crate::files::{json, read_json};
 
 /// What is fetched, from where, to where.
 #[derive(Clone, Debug, Default)]
@@ -192,8 +193,7 @@ impl Model<'_> {
 /// The files that an index names, each a file of this folder.
 fn shards(index: &Path) -> Result<BTreeSet<String>> {
     let read = || -> Result<BTreeSet<String>> {
-        let bytes = Bytes::read(index).map_err(Error::external)?;
-        let value: Value = serde_json::from_slice(&bytes).map_err(Error::external)?;
+        let value: Value = json(&read_json(index)?, "index")?;
         let map = value.get("weight_map").and_then(Value::as_object);
         let map = map.ok_or_else(|| Error::missing("weight_map"))?;
         let name = |file: &Value| file.as_str().filter(|file| !file.contains(['/', '\\'])).map(str::to_owned);

@@ -5,6 +5,7 @@ use formwork_tokenizer::config;
 
 use crate::{
     chat::ChatTemplate,
+    files::bounded,
     opened::Opened,
     settings::{self, Generation},
 };
@@ -38,7 +39,10 @@ fn in_folder(opened: &Opened) -> Result<(Option<String>, std::path::PathBuf)> {
     }
     let place = opened.home.join(TOKENIZER_CONFIG);
     let source = match opened.files.get(TOKENIZER_CONFIG) {
-        Some(bytes) => config::chat_template(bytes).map_err(Error::external).in_file(place.display())?,
+        Some(bytes) => {
+            let found = bounded(bytes).and_then(|()| config::chat_template(bytes).map_err(Error::external));
+            found.in_file(place.display())?
+        }
         None => None,
     };
     Ok((source, place))

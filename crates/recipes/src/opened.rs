@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use formwork_checkpoint::names::Names;
-use formwork_formats::{Archive, Bytes};
+use formwork_formats::Archive;
 use formwork_model::{
     HeadConfig, ModelConfig,
     published::{self, Family, Published},
@@ -12,7 +12,7 @@ use formwork_module::{At, Error, Result};
 use serde_json::Value;
 
 use crate::{
-    files::Files,
+    files::{Files, json, read_json},
     gguf,
     layout::{CONFIG_FILE, Layout, PUBLISHED_FILE, Place, locate},
 };
@@ -108,7 +108,7 @@ pub(crate) struct Read {
 
 /// Reads a config of ours, or a published one.
 pub(crate) fn config_file(path: &Path) -> Result<Read> {
-    let bytes = Bytes::read(path).map_err(Error::external)?;
+    let bytes = read_json(path)?;
     config_text(path, &bytes).in_file(path.display())
 }
 
@@ -119,8 +119,7 @@ fn config_text(path: &Path, bytes: &[u8]) -> Result<Read> {
     if path.extension().is_some_and(|ending| ending == "toml") {
         return ModelConfig::from_toml(text).map(ours);
     }
-    let value: Value = serde_json::from_str(text)
-        .map_err(|error| Error::invalid("config", "JSON", error).hint("the file may be cut short"))?;
+    let value: Value = json(bytes, "config")?;
     let named = |name: &str| path.file_name().is_some_and(|found| found == name);
     let published = named(PUBLISHED_FILE)
         || ["model_type", "architectures"].iter().any(|field| value.get(field).is_some());

@@ -13,7 +13,7 @@
 use std::path::{Path, PathBuf};
 
 use formwork_checkpoint::Snapshot;
-use formwork_formats::{Bytes, atomic_write, remove_stale_temporaries};
+use formwork_formats::{atomic_write, remove_stale_temporaries};
 use formwork_model::ModelConfig;
 use formwork_module::{At, Error, Result, TokenModel, params};
 use formwork_tokenizer::Tokenizer;
@@ -24,6 +24,7 @@ use formwork_train::{
 use serde_json::Value;
 
 use crate::{
+    files::{json, read_json},
     folder::save_description,
     layout::{CHECKPOINTS, CONFIG_FILE, SETTINGS_FILE, checkpoint, latest_snapshot, snapshots},
 };
@@ -80,9 +81,7 @@ impl Run {
             let missing = Error::missing(format_args!("{CONFIG_FILE} in {}", folder.display()));
             return Err(missing.hint("it is no run of this project"));
         }
-        let settings = Bytes::read(folder.join(SETTINGS_FILE)).map_err(Error::external)?;
-        let began: Value =
-            serde_json::from_slice(&settings).map_err(Error::external).in_file(SETTINGS_FILE)?;
+        let began: Value = json(&read_json(&folder.join(SETTINGS_FILE))?, SETTINGS_FILE)?;
         let now = serde_json::to_value(trainer.config()).map_err(Error::external)?;
         if began != now {
             return Err(Error::invalid(SETTINGS_FILE, began, now)

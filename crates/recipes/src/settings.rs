@@ -22,10 +22,11 @@
 
 use std::path::Path;
 
-use formwork_formats::Bytes;
 use formwork_generate::Settings;
 use formwork_module::{At, Error, Result, config};
 use serde_json::{Map, Value};
+
+use crate::files;
 
 /// The name of this project's own file in a folder.
 pub const GENERATION_FILE: &str = "generation.json";
@@ -80,11 +81,7 @@ fn json(path: &Path) -> Result<Option<Value>> {
     if !path.is_file() {
         return Ok(None);
     }
-    let bytes = Bytes::read(path).map_err(Error::external)?;
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| Error::invalid("settings", "JSON", error))
-        .in_file(path.display())
+    files::json(&files::read_json(path)?, "settings").in_file(path.display()).map(Some)
 }
 
 /// Fields that concern speed, memory, what is returned, or who wrote the file; and two that transformers itself no
@@ -216,7 +213,10 @@ pub fn published(generation: &Value, config: Option<&Value>, vocab: usize) -> Re
                 ));
             }
         } else if sampled.is_none() && !INERT.contains(&name.as_str()) && !MAPPED.contains(&name.as_str()) {
-            notes.push(format!("generation_config.json: {name} is not known here and changes nothing"));
+            notes.push(format!(
+                "generation_config.json: {} is not known here and changes nothing",
+                name.escape_debug()
+            ));
         }
     }
     let mut ids = Ids { vocab, notes };

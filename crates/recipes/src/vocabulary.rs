@@ -2,17 +2,12 @@
 
 use std::path::Path;
 
-use formwork_formats::{
-    Archive, Bytes,
-    gguf::{Metadata, Value},
-};
+use formwork_formats::{Archive, gguf::Metadata};
 use formwork_module::{At, Error, Result};
-use formwork_tokenizer::{
-    Tokenizer,
-    gguf::{TokenType, Vocabulary},
-};
+use formwork_tokenizer::{Tokenizer, gguf::Vocabulary};
 
 use crate::{
+    files::read_json,
     layout::{Place, TOKENIZER_FILE, is_gguf, locate},
     opened::Opened,
 };
@@ -83,7 +78,7 @@ fn configured(tokenizer: Tokenizer, folder: &Path) -> Result<Tokenizer> {
     else {
         return Ok(tokenizer);
     };
-    let json = Bytes::read(&path).map_err(Error::external)?;
+    let json = read_json(&path)?;
     tokenizer.with_config(&json).map_err(Error::external).in_file(path.display())
 }
 
@@ -92,73 +87,12 @@ pub(crate) fn in_gguf(archive: &Archive) -> Result<Option<Tokenizer>> {
     archive.gguf().map_or(Ok(None), |gguf| tokenizer(gguf.metadata()))
 }
 
-/// The tokenizer that metadata describes.
+/// The tokenizer that metadata describes; `None` where it has no vocabulary.
 pub(crate) fn tokenizer(metadata: &Metadata) -> Result<Option<Tokenizer>> {
-    let vocabulary = read(metadata).map_err(Error::external)?;
-    vocabulary.map(|vocabulary| Tokenizer::from_vocabulary(vocabulary).map_err(Error::external)).transpose()
-}
-
-/// The vocabulary in the metadata of a GGUF file; `None` where it has none.
-fn read(metadata: &Metadata) -> formwork_formats::Result<Option<Vocabulary>> {
-    let key = |name: &str| format!("tokenizer.ggml.{name}");
-    let Some(model) = metadata.str(MODEL)?.filter(|model| !matches!(*model, "none" | "no_vocab")) else {
+    let model = metadata.str(MODEL).map_err(Error::external)?;
+    if model.is_none_or(|model| matches!(model, "none" | "no_vocab")) {
         return Ok(None);
-    };
-    // Files write −1 where there is no such token.
-    type Found<T> = formwork_formats::Result<T>;
-    let id = |name: &str| -> Found<_> { Ok(metadata.i64(&key(name))?.and_then(|id| u32::try_from(id).ok())) };
-    let flag = |name: &str| metadata.bool(&key(name));
-    let texts = |name: &str| -> Found<Vec<Vec<u8>>> {
-        let list = metadata.strings(&key(name))?;
-        Ok(list.map(|list| list.map(|text| text.bytes().to_vec()).collect()).unwrap_or_default())
-    };
-    Ok(Some(Vocabulary {
-        model: model.to_owned(),
-        pre: metadata.str(&key("pre"))?.map(str::to_owned),
-        tokens: texts("tokens")?,
-        scores: metadata.f32s(&key("scores"))?.map(Iterator::collect).unwrap_or_default(),
-        types: metadata
-            .i64s(&key("token_type"))?
-            .map(|list| list.map(TokenType::from_number).collect())
-            .unwrap_or_default(),
-        merges: texts("merges")?,
-        bos: id("bos_token_id")?,
-        eos: id("eos_token_id")?,
-        eot: id("eot_token_id")?,
-        eom: id("eom_token_id")?,
-        unk: id("unknown_token_id")?,
-        pad: id("padding_token_id")?,
-        add_bos: flag("add_bos_token")?,
-        add_eos: flag("add_eos_token")?,
-        add_space_prefix: flag("add_space_prefix")?,
-        remove_extra_whitespaces: flag("remove_extra_whitespaces")?,
-        name: metadata.str("general.name")?.map(str::to_owned),
-    }))
-}
-
-/// Puts a vocabulary into the metadata of a GGUF file.
-pub(crate) fn write(vocabulary: &Vocabulary, metadata: &mut Metadata) {
-    let mut set = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            metadata.set(format!("tokenizer.ggml.{name}"), value);
-        }
-    };
-    let texts = |list: &[Vec<u8>]| (!list.is_empty()).then(|| Value::strings(list));
-    set("model", Some(vocabulary.model.as_str().into()));
-    set("pre", vocabulary.pre.as_deref().map(Value::from));
-    set("tokens", Some(Value::strings(&vocabulary.tokens)));
-    set("scores", (!vocabulary.scores.is_empty()).then(|| vocabulary.scores.clone().into()));
-    let types: Vec<i32> = vocabulary.types.iter().map(|kind| kind.number()).collect();
-    set("token_type", (!types.is_empty()).then(|| types.into()));
-    set("merges", texts(&vocabulary.merges));
-    set("bos_token_id", vocabulary.bos.map(Value::from));
-    set("eos_token_id", vocabulary.eos.map(Value::from));
-    set("eot_token_id", vocabulary.eot.map(Value::from));
-    set("eom_token_id", vocabulary.eom.map(Value::from));
-    set("unknown_token_id", vocabulary.unk.map(Value::from));
-    set("padding_token_id", vocabulary.pad.map(Value::from));
-    set("add_bos_token", vocabulary.add_bos.map(Value::from));
-    set("add_eos_token", vocabulary.add_eos.map(Value::from));
-    set("add_space_prefix", vocabulary.add_space_prefix.map(Value::from));
-    set("remove_extra_whitespaces", vocabulary.remove_extra_whitespaces.map(Value::from));
+    }
+    let read = Vocabulary::read(metadata).and_then(Tokenizer::from_vocabulary);
+    read.map(Some).map_err(Error::external)
 }

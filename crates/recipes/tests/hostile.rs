@@ -1,14 +1,63 @@
-//! Files of a model, changed at random: loading them is an error or a model, never a panic.
+//! Files of a model, damaged at random or on purpose: loading them is an error or a model, never a panic, and takes no more
+//! memory than the files can justify.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
+mod memory;
 mod tiny;
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use formwork_formats::Dtype;
+use formwork_formats::{Dtype, gguf};
 use formwork_kernels::rng;
-use formwork_recipes::{Convert, LoadOptions, Weights, convert, load_as};
+use formwork_module::{Pass, Positions, TokenModel};
+use formwork_recipes::{
+    Convert, LoadOptions, Loaded, Weights,
+    chat::{Message, Next},
+    convert, load, load_as, load_tokenizer,
+};
+use memory::{cost, seeds};
+use ndarray::array;
 use tiny::*;
+
+type Alone = std::sync::MutexGuard<'static, ()>;
+
+/// What reading a model of a few kilobytes may hold beside four times its files: far less than the 64 MiB that are
+/// allowed, so that a number that is believed before it is checked cannot hide.
+const SLACK: usize = 4 << 20;
+
+/// What the rule allows beside four times the files.
+const RULE: usize = 64 << 20;
+
+/// Pieces of JSON, GGUF and templates that readers have fallen over.
+const PIECES: [&str; 24] = [
+    "0",
+    "1",
+    "-1",
+    "9",
+    "4294967296",
+    "18446744073709551615",
+    "1e400",
+    "0.5",
+    "null",
+    "true",
+    "{}",
+    "[]",
+    "[[[[",
+    "\"",
+    "\\",
+    ",",
+    "]",
+    "}",
+    "\"x\":",
+    "{{",
+    "%}",
+    "{% for i in range(9999999) %}",
+    "{% set x = x ~ x %}",
+    "\"F64\"",
+];
 
 /// Changes a few bytes, or a number in a text, or the length.
 fn mutated(good: &[u8], seed: u64) -> Vec<u8> {
@@ -17,17 +66,29 @@ fn mutated(good: &[u8], seed: u64) -> Vec<u8> {
     // Most of a file of weights is numbers, in which nothing can be wrong: the beginning gets most changes.
     let reach = if draw(0, 4) == 0 { bytes.len() } else { bytes.len().min(6000) };
     for change in 0..1 + draw(1, 3) as u64 {
-        let at = draw(10 * change + 2, reach.min(bytes.len()));
-        match draw(10 * change + 3, 7) {
-            0 => bytes[at] ^= 1 << draw(10 * change + 4, 8),
-            1 => bytes[at] = draw(10 * change + 4, 256) as u8,
-            2 => bytes[at] = b"0123456789-\"[]{},:en"[draw(10 * change + 4, 20)],
-            3 => {
-                bytes.remove(at);
-            }
+        let draw = |i: u64, below: usize| draw(10 * change + i, below);
+        let at = draw(2, reach.min(bytes.len()));
+        match draw(3, 10) {
+            0 => bytes[at] ^= 1 << draw(4, 8),
+            1 => bytes[at] = draw(4, 256) as u8,
+            2 => bytes[at] = b"0123456789-\"[]{},:en"[draw(4, 20)],
+            3 => drop(bytes.remove(at)),
             4 => bytes.insert(at, b'9'),
-            5 => bytes.truncate(bytes.len() - draw(10 * change + 4, bytes.len().min(500))),
-            _ => bytes[at] = [0, 0x7f, 0x80, 0xff][draw(10 * change + 4, 4)],
+            5 => bytes.truncate(bytes.len() - draw(4, bytes.len().min(500))),
+            6 => bytes[at] = [0, 0x7f, 0x80, 0xff][draw(4, 4)],
+            7 => {
+                // A number becomes another one.
+                let is_digit = |i: &usize| bytes.get(*i).is_some_and(u8::is_ascii_digit);
+                let start = (at..bytes.len()).find(is_digit).unwrap_or(at);
+                let end = (start..bytes.len()).find(|i| !is_digit(i)).unwrap_or(bytes.len());
+                drop(bytes.splice(start..end, PIECES[draw(4, 10)].bytes()));
+            }
+            8 => {
+                let piece = bytes[at..(at + draw(4, 90)).min(bytes.len())].to_vec();
+                let to = draw(5, reach.min(bytes.len()));
+                drop(bytes.splice(to..to, piece));
+            }
+            _ => drop(bytes.splice(at..at, PIECES[draw(4, PIECES.len())].bytes())),
         }
         if bytes.is_empty() {
             break;
@@ -36,37 +97,192 @@ fn mutated(good: &[u8], seed: u64) -> Vec<u8> {
     bytes
 }
 
-#[test]
-fn a_changed_file_is_an_error_or_a_model() {
-    let place = tempfile::tempdir().unwrap();
-    let path = |name: &str| place.path().join(name);
-    let (mut models, mut errors) = (0, 0);
+/// Bytes of a file, or of all files of a folder.
+fn size(path: &Path) -> usize {
+    match fs::read_dir(path) {
+        Ok(files) => files.map(|file| size(&file.unwrap().path())).sum(),
+        Err(_) => fs::metadata(path).unwrap().len() as usize,
+    }
+}
+
+/// Loads, and asserts that no more was held than the files justify.
+fn within(alone: &Alone, path: &Path, options: &LoadOptions) -> Result<Loaded, String> {
+    let (loaded, most) = cost(alone, || load_as(path, options));
+    let len = size(path);
+    let answer = loaded.as_ref().map_or_else(ToString::to_string, |_| "a model".to_owned());
+    assert!(most <= 4 * len + SLACK, "{}: {most} bytes held to load {len}: {answer}", path.display());
+    loaded.map_err(|error| {
+        let message = error.to_string();
+        assert!(!message.is_empty() && message.len() < 2000, "{message}");
+        message
+    })
+}
+
+/// Folders of both families, one of them in shards, and a GGUF file of each, with every file in them that is read.
+fn targets(place: &Path) -> Vec<(PathBuf, PathBuf)> {
+    let mut targets = Vec::new();
     for (name, config, tensors) in [
         ("llama", llama_config(true), llama_tensors(true, Dtype::Bf16)),
         ("gpt2", gpt2_config(), gpt2_tensors("", Dtype::F16)),
     ] {
-        fs::create_dir(path(name)).unwrap();
-        write_folder(&path(name), &config, &tensors);
-        let file = format!("{name}.gguf");
-        convert(path(name), path(&file), &Convert { dtype: Some("q8_0".parse().unwrap()) }).unwrap();
-        let parts = ["config.json", "model.safetensors", "tokenizer.json", "generation_config.json"];
-        let targets = parts.map(|part| (path(name).join(part), path(name)));
-        for (target, model) in targets.into_iter().chain([(path(&file), path(&file))]) {
-            let good = fs::read(&target).unwrap();
-            for seed in 0..80 {
-                fs::write(&target, mutated(&good, seed)).unwrap();
-                let weights = if seed % 2 == 0 { Weights::Usual } else { Weights::Dense };
-                match load_as(&model, &LoadOptions { weights, ..LoadOptions::default() }) {
-                    Ok(_) => models += 1,
-                    Err(error) => {
-                        errors += 1;
-                        let message = error.to_string();
-                        assert!(!message.is_empty() && message.len() < 2000, "{message}");
-                    }
+        let model = place.join(name);
+        fs::create_dir(&model).unwrap();
+        write_folder(&model, &config, &tensors);
+        let file = place.join(format!("{name}.gguf"));
+        convert(&model, &file, &Convert { dtype: Some("q8_0".parse().unwrap()) }).unwrap();
+        if name == "llama" {
+            fs::remove_file(model.join("model.safetensors")).unwrap();
+            write_tensors(&model, &tensors, 9000);
+        }
+        let weights =
+            ["model.safetensors.index.json", "model.safetensors", "model-00002-of-00003.safetensors"];
+        let small = [
+            "config.json",
+            "generation_config.json",
+            "tokenizer_config.json",
+            "tokenizer.json",
+            "chat_template.jinja",
+        ];
+        let parts =
+            weights.into_iter().chain(small).map(|part| model.join(part)).filter(|part| part.is_file());
+        targets.extend(parts.map(|part| (part, model.clone())));
+        targets.push((file.clone(), file));
+    }
+    assert_eq!(targets.len(), 7 + 1 + 6 + 1);
+    targets
+}
+
+#[test]
+fn a_damaged_file_is_an_error_or_a_model() {
+    let alone = memory::alone();
+    let place = tempfile::tempdir().unwrap();
+    let targets = targets(place.path());
+    let good: Vec<Vec<u8>> = targets.iter().map(|(file, _)| fs::read(file).unwrap()).collect();
+    for (_, model) in &targets {
+        within(&alone, model, &LoadOptions::default()).unwrap();
+    }
+    let (seeds, mut models, mut errors, mut broken) = (seeds(800), 0, 0, Vec::new());
+    let count = seeds.end;
+    for seed in seeds {
+        let which = (seed % targets.len() as u64) as usize;
+        let (file, model) = &targets[which];
+        fs::write(file, mutated(&good[which], seed)).unwrap();
+        let weights = [Weights::Usual, Weights::Dense, Weights::Stored][(seed / 16 % 3) as usize];
+        match within(&alone, model, &LoadOptions { weights, ..LoadOptions::default() }) {
+            Ok(loaded) => {
+                models += 1;
+                // What has been accepted also works.
+                if let Some(template) = &loaded.template {
+                    let _ = template.render(&[Message::user("the cat")], Next::Answer);
+                }
+                if loaded.model.vocab() > 2 {
+                    let ids = array![[2u32, 1, 0]];
+                    let _ = loaded.model.logits(ids.view(), Positions::Last, &mut Pass::infer());
                 }
             }
-            fs::write(&target, &good).unwrap();
+            Err(message) => {
+                errors += 1;
+                broken.extend(message.contains(char::is_control).then_some((seed, message)));
+            }
         }
+        fs::write(file, &good[which]).unwrap();
     }
-    assert!(models > 50 && errors > 200, "{models} models and {errors} errors: the changes reach something");
+    let first = &broken[..broken.len().min(9)];
+    assert!(broken.is_empty(), "{} messages with control characters: {first:?}", broken.len());
+    assert!(
+        models > count / 10 && errors > count / 4,
+        "{models} models, {errors} errors: the changes reach something"
+    );
+}
+
+#[test]
+fn json_that_is_far_larger_as_values_is_refused_in_its_own_size() {
+    let alone = memory::alone();
+    // Each is a megabyte or two of text, and would be a hundred as values.
+    let many = |piece: &str| format!("{{\"a\": [{piece}0]}}", piece = piece.repeat((2 << 20) / piece.len()));
+    let check = |file: &str, text: &str, words: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        write_folder(folder.path(), &llama_config(true), &llama_tensors(true, Dtype::Bf16));
+        fs::write(folder.path().join(file), text).unwrap();
+        let message = within(&alone, folder.path(), &LoadOptions::default()).unwrap_err();
+        assert!(message.contains(file) && message.contains(words), "{message}");
+    };
+    for file in ["config.json", "generation_config.json", "tokenizer_config.json"] {
+        check(file, &many("0,"), "commas");
+        check(file, &many("[[0]],"), "lists and objects");
+        check(file, &many("{\"\":{}},"), "lists and objects");
+        check(file, &"[".repeat(2 << 20), "lists and objects");
+        check(file, &" ".repeat((16 << 20) + 1), "at most 16777216 bytes");
+    }
+    check("chat_template.jinja", &"{{ x }}".repeat(1 << 18), "at most 262144 bytes");
+}
+
+#[test]
+fn the_largest_files_that_are_read_stay_within_the_rule() {
+    let alone = memory::alone();
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("folder");
+    fs::create_dir(&folder).unwrap();
+    write_folder(&folder, &llama_config(true), &llama_tensors(true, Dtype::Bf16));
+    let check = |path: &Path, answer: bool| {
+        let (loaded, most) = cost(&alone, || load(path).is_ok());
+        let len = size(path);
+        assert!(most <= 4 * len + RULE, "{}: {most} bytes held to load {len}", path.display());
+        assert_eq!(loaded, answer, "{}", path.display());
+    };
+    let keys: String = (0..(1 << 15) - 9).map(|i| format!("\"{i:x}\":{{\"\":0}},")).collect();
+    let flat: String = (0..(1 << 17) - 64).map(|i| format!("\"{i:x}\":0,")).collect();
+    let deep = format!("{}0{},", "{\"\":".repeat(100), "}".repeat(100)).repeat(320);
+    for file in ["config.json", "generation_config.json", "tokenizer_config.json"] {
+        let good = fs::read_to_string(folder.join(file)).unwrap();
+        for more in [&format!("\"a\":[{deep}0],"), &keys, &flat] {
+            fs::write(folder.join(file), good.replacen('{', &format!("{{{more}"), 1)).unwrap();
+            check(&folder, true);
+        }
+        fs::write(folder.join(file), good).unwrap();
+    }
+    // The largest vocabulary, of which little is text.
+    let tokens: Vec<String> = (0..1 << 20).map(|i| format!("{i:x}")).collect();
+    let layout = gguf::Layout::new()
+        .set("tokenizer.ggml.model", "gpt2")
+        .set("tokenizer.ggml.pre", "gpt-2")
+        .set("tokenizer.ggml.tokens", gguf::Value::strings(&tokens))
+        .set("tokenizer.ggml.merges", gguf::Value::strings(["a b"]));
+    let file = place.path().join("vocabulary.gguf");
+    gguf::Writer::create(&file, &layout).unwrap().finish().unwrap();
+    drop(layout);
+    let (found, most) = cost(&alone, || load_tokenizer(&file).map(|found| found.vocab()));
+    assert_eq!(found.unwrap(), 1 << 20);
+    let len = size(&file);
+    assert!(most <= 4 * len + RULE, "{most} bytes held to load {len}");
+}
+
+#[test]
+fn metadata_that_is_far_larger_as_values_is_refused_in_its_own_size() {
+    let alone = memory::alone();
+    let place = tempfile::tempdir().unwrap();
+    let (folder, file) = (place.path().join("from"), place.path().join("m.gguf"));
+    fs::create_dir(&folder).unwrap();
+    write_folder(&folder, &llama_config(true), &llama_tensors(true, Dtype::Bf16));
+    convert(&folder, &file, &Convert { dtype: None }).unwrap();
+    let good = formwork_formats::Archive::open(&file).unwrap();
+    let mut layout = gguf::Layout::new();
+    layout.metadata = good.gguf().unwrap().metadata().clone();
+    for i in 0..200 {
+        layout = layout.set(format!("llama.more.{i}"), vec![1u8; 9000]);
+    }
+    for entry in good.entries() {
+        layout = layout.tensor(entry.name(), entry.dtype(), entry.shape());
+    }
+    let hostile = place.path().join("hostile.gguf");
+    let mut writer = gguf::Writer::create(&hostile, &layout).unwrap();
+    for entry in good.entries() {
+        writer.append_bytes(entry.name(), entry.bytes()).unwrap();
+    }
+    writer.finish().unwrap();
+    let message = within(&alone, &hostile, &LoadOptions::default()).unwrap_err();
+    assert!(message.contains("at most 262144 values about the model"), "{message}");
+    // The vocabulary is none of them.
+    load_tokenizer(&hostile).unwrap();
+    load(&file).unwrap();
 }

@@ -27,8 +27,8 @@ use crate::utf8::Utf8;
 pub(crate) enum Decoding {
     /// Stages that each piece passes, how the results join, and what is taken off the ends of the text.
     Chain { stages: Vec<Stage>, join: Join, strips: Vec<Strip> },
-    /// By the library, when all pieces are there.
-    Whole(Box<DecoderWrapper>),
+    /// By the library, decoder after decoder, when all pieces are there.
+    Whole(Vec<DecoderWrapper>),
 }
 
 /// What one decoder does to one piece.
@@ -76,7 +76,7 @@ impl Decoding {
         let mut list = Vec::new();
         flatten(&decoder, &mut list);
         let (mut stages, mut join, mut strips) = (Vec::new(), None, Vec::new());
-        for step in list {
+        for &step in &list {
             match (join, step) {
                 (None, DecoderWrapper::Fuse(_)) => join = Some(Join::Plain),
                 (None, DecoderWrapper::ByteLevel(_)) => join = Some(Join::Bytes),
@@ -93,7 +93,7 @@ impl Decoding {
                     stages.push(Stage::WordPiece { prefix: words.prefix.clone(), cleans: words.cleanup });
                 }
                 (None, DecoderWrapper::BPE(words)) => stages.push(Stage::Suffix(words.suffix.clone())),
-                _ => return Decoding::Whole(Box::new(decoder.clone())),
+                _ => return Decoding::Whole(list.into_iter().cloned().collect()),
             }
         }
         Decoding::Chain { stages, join: join.unwrap_or(Join::Plain), strips }
@@ -144,12 +144,10 @@ impl Decoding {
     /// No piece follows: appends what was held back.
     pub(crate) fn finish(&self, state: &mut State, out: &mut String) -> Result<()> {
         let stages = match self {
-            Decoding::Whole(decoder) => {
+            Decoding::Whole(steps) => {
                 let pieces = std::mem::take(&mut state.whole);
-                let decoded = guard("decoder", || {
-                    if pieces.is_empty() { Ok(String::new()) } else { decoder.decode(pieces) }
-                })?;
-                out.push_str(&decoded.map_err(|error| library("decode", &error))?);
+                let decoded = guard("decoder", || steps.iter().try_fold(pieces, whole))?;
+                out.extend(decoded.map_err(|error| library("decode", &error))?);
                 return Ok(());
             }
             Decoding::Chain { stages, .. } => stages,
@@ -344,6 +342,19 @@ impl Strip {
 impl From<&tokenizers::decoders::strip::Strip> for Strip {
     fn from(strip: &tokenizers::decoders::strip::Strip) -> Self {
         Strip { content: strip.content, start: strip.start, stop: strip.stop }
+    }
+}
+
+/// One decoder over all pieces.
+fn whole(pieces: Vec<String>, step: &DecoderWrapper) -> tokenizers::Result<Vec<String>> {
+    match step {
+        _ if pieces.is_empty() => Ok(pieces),
+        // The library's own looks for what it takes off before the beginning of a short piece.
+        DecoderWrapper::Strip(strip) => {
+            let strip = Strip::from(strip);
+            Ok(pieces.iter().map(|piece| strip.off(piece).to_owned()).collect())
+        }
+        step => step.decode_chain(pieces),
     }
 }
 

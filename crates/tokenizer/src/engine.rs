@@ -37,6 +37,7 @@ pub(crate) struct Engine {
     marked: AddedVocabulary,
     /// Finds all added tokens, special ones only where nothing is protected.
     around: Around,
+    missing: Missing,
     /// The model's own id for what it does not know.
     pub(crate) unknown: Option<u32>,
     /// What the template puts before and after a text.
@@ -45,9 +46,41 @@ pub(crate) struct Engine {
     pub(crate) has_template: bool,
 }
 
+/// What becomes of text that has no piece in a model without an unknown token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Missing {
+    /// It is dropped, as the library does: single bytes, which few texts have.
+    Dropped,
+    /// It is an error: whole characters, perhaps all of a text.
+    Refused,
+}
+
+impl Missing {
+    /// Byte-level vocabularies drop.
+    fn of(file: &TokenizerFile) -> Self {
+        let parts = [&file.normalizer, &file.pre_tokenizer];
+        match parts.into_iter().flatten().any(is_byte_level) && file.model.kind() == Kind::Bpe {
+            true => Missing::Dropped,
+            false => Missing::Refused,
+        }
+    }
+}
+
+/// Whether a component, or one in it, turns bytes into characters.
+fn is_byte_level(part: &Value) -> bool {
+    match part {
+        Value::Object(map) => {
+            map.get("type").and_then(Value::as_str) == Some("ByteLevel") || map.values().any(is_byte_level)
+        }
+        Value::Array(list) => list.iter().any(is_byte_level),
+        _ => false,
+    }
+}
+
 impl Engine {
     /// Builds the parts and enters the added tokens into `pieces`.
     pub(crate) fn new(file: &mut TokenizerFile, pieces: &mut Pieces) -> Result<Self> {
+        let missing = Missing::of(file);
         let unknown_name = file.model.unk_token.clone();
         let unknown_id = file.model.unk_id.and_then(|id| u32::try_from(id).ok());
         let normalizer: Option<NormalizerWrapper> = part("normalizer", file.normalizer.take())?;
@@ -109,6 +142,7 @@ impl Engine {
             plain,
             marked,
             around,
+            missing,
             unknown,
             frame,
             has_template: template.is_some(),
@@ -158,7 +192,9 @@ impl Engine {
             }
             let tokens = self.model.tokenize(word).map_err(|_| self.unknown_text(word, at))?;
             // A model without an unknown token drops what it does not know; the lengths show it.
-            if tokens.last().map_or(0, |token| token.offsets.1) != word.len() {
+            if self.missing == Missing::Refused
+                && tokens.last().map_or(0, |token| token.offsets.1) != word.len()
+            {
                 return Err(self.unknown_text(word, at));
             }
             let guarded = markup == Markup::Text || protected.touches(at, end);

@@ -23,6 +23,17 @@ pub(crate) fn file_in(path: &Path) -> PathBuf {
     if path.is_dir() { path.join(FILE_NAME) } else { path.to_owned() }
 }
 
+/// The text that the bytes of a file are, without a copy.
+pub(crate) fn text(json: Vec<u8>) -> Result<String> {
+    String::from_utf8(json).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        let column = 1 + before.iter().rev().take_while(|byte| **byte != b'\n').count();
+        let problem = "expected UTF-8 text, found other bytes; is this a tokenizer.json?".into();
+        Error::Json { line, column, problem }
+    })
+}
+
 /// The model of a tokenizer: how it cuts a text into pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -239,28 +250,33 @@ impl<'de> Deserialize<'de> for Vocab {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Vocab, A::Error> {
-                let (mut list, mut seen) = (Vec::new(), HashSet::new());
-                while let Some((piece, id)) = map.next_entry::<String, u32>()? {
-                    if !seen.insert(piece.clone()) {
-                        return Err(de::Error::custom(format!("piece {:?} occurs twice", shorten(&piece))));
-                    }
-                    list.push((piece, id));
+                let mut list = Vec::new();
+                while let Some(entry) = map.next_entry::<String, u32>()? {
+                    list.push(entry);
                 }
+                distinct(&list)?;
                 Ok(Vocab::Ids(list))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Vocab, A::Error> {
-                let (mut list, mut seen) = (Vec::new(), HashSet::new());
-                while let Some((piece, score)) = seq.next_element::<(String, f64)>()? {
-                    if !seen.insert(piece.clone()) {
-                        return Err(de::Error::custom(format!("piece {:?} occurs twice", shorten(&piece))));
-                    }
-                    list.push((piece, score));
+                let mut list = Vec::new();
+                while let Some(entry) = seq.next_element::<(String, f64)>()? {
+                    list.push(entry);
                 }
+                distinct(&list)?;
                 Ok(Vocab::Scores(list))
             }
         }
         deserializer.deserialize_any(Read)
+    }
+}
+
+/// Each piece must be in a vocabulary once.
+fn distinct<T, E: de::Error>(list: &[(String, T)]) -> std::result::Result<(), E> {
+    let mut seen = HashSet::with_capacity(list.len());
+    match list.iter().find(|(piece, _)| !seen.insert(piece.as_str())) {
+        Some((piece, _)) => Err(E::custom(format!("piece {:?} occurs twice", shorten(piece)))),
+        None => Ok(()),
     }
 }
 

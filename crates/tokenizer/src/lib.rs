@@ -26,8 +26,11 @@
 //! - The patterns that cut a text into words give up after a million steps on one match, so a run of a million spaces,
 //!   digits or signs may be cut otherwise than by the Python library; it still decodes to the same text. (The scanners
 //!   of GGUF vocabularies never give up.)
+//! - A byte that a byte-level vocabulary has no token for is dropped, as in llama.cpp and the tokenizers library; other
+//!   vocabularies without an unknown token refuse a character that they do not know, where that library drops it.
 //! - Of the vocabularies in GGUF files those of models `gpt2` and `llama` are read (with the pre-tokenizers listed in
 //!   the error for another one); `bert`, `t5`, `rwkv` and others are refused.
+//! - A normaliser that replaces nothing by something (pattern `^`) is refused: the tokenizers library panics after it.
 //! - SentencePiece's character map (normaliser `Precompiled`: T5, XLM-R) is refused.
 //! - Truncation and padding in a file are kept when it is saved, and never applied.
 
@@ -48,6 +51,7 @@ mod prefixes;
 mod protected;
 mod special;
 mod stream;
+mod table;
 mod tokenizer;
 mod train;
 mod utf8;

@@ -35,7 +35,7 @@ use crate::characters;
 use crate::decode::Decoding;
 use crate::engine::{Engine, part};
 use crate::error::{Error, Result};
-use crate::file::{Kind, TokenizerFile, file_in};
+use crate::file::{Kind, TokenizerFile, file_in, text};
 use crate::gguf::{self, Vocabulary};
 use crate::how::{Around, Encode, Frame, Specials};
 use crate::pieces::Pieces;
@@ -95,14 +95,8 @@ impl Tokenizer {
     /// If they are cut short, no JSON, of another layout or version, if ids, merges, patterns or the template
     /// contradict each other or the vocabulary, or if a part is not supported (SentencePiece's character map).
     pub fn from_json(json: &[u8]) -> Result<Self> {
-        let text = std::str::from_utf8(json).map_err(|error| {
-            let before = &json[..error.valid_up_to()];
-            let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-            let column = 1 + before.iter().rev().take_while(|byte| **byte != b'\n').count();
-            let problem = "expected UTF-8 text, found other bytes; is this a tokenizer.json?".into();
-            Error::Json { line, column, problem }
-        })?;
-        Self::build(TokenizerFile::read(text)?, text.to_owned())
+        let text = text(json.to_vec())?;
+        Self::build(TokenizerFile::read(&text)?, text)
     }
 
     /// The `tokenizer.json` of this tokenizer; of a loaded one, the very text it was read from.
@@ -110,7 +104,7 @@ impl Tokenizer {
     /// Of a vocabulary from a GGUF file it is a `tokenizer.json` that encodes the same.
     pub fn to_json(&self) -> &str {
         self.parts.source.get_or_init(|| match &self.parts.method {
-            Method::Vocabulary(engine) => engine.json(),
+            Method::Vocabulary(engine) => engine.json(&self.parts.pieces),
             Method::Bytes | Method::Characters(_) | Method::Engine(_) => {
                 unreachable!("what is read from a file keeps its text")
             }
@@ -152,8 +146,9 @@ impl Tokenizer {
     /// # Errors
     /// If it cannot be read, and those of [`from_json`](Self::from_json).
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
-        let json = Bytes::read(file_in(path.as_ref()))?;
-        Self::from_json(&json)
+        // The bytes that were read are gone before their copy is parsed.
+        let text = text(Bytes::read(file_in(path.as_ref()))?.to_vec())?;
+        Self::build(TokenizerFile::read(&text)?, text)
     }
 
     /// Writes the `tokenizer.json` at this path, or in this folder, all of it or nothing.
@@ -167,15 +162,19 @@ impl Tokenizer {
     /// The ids of a text, bare, with special tokens taken as text: `encode_with(text, &Encode::default())`.
     ///
     /// # Errors
-    /// If a part of the text has no token and nothing stands for the unknown.
+    /// Those of [`encode_with`](Self::encode_with).
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         self.encode_with(text, &Encode::default())
     }
 
     /// The ids of a text.
     ///
+    /// Byte-level vocabularies may lack a byte (SmolLM2's do for a few control characters). Without an unknown token such
+    /// a byte is dropped, as llama.cpp and the tokenizers library do: the ids then decode to the text without it.
+    ///
     /// # Errors
-    /// If a part of the text has no token and nothing stands for the unknown, or if plain text gives a special token.
+    /// If a character has no token in a vocabulary that is not byte-level, and nothing stands for the unknown, or if plain
+    /// text gives a special token.
     pub fn encode_with(&self, text: &str, how: &Encode) -> Result<Vec<u32>> {
         self.encode_around(text, &[], how)
     }
@@ -213,7 +212,9 @@ impl Tokenizer {
             Method::Engine(engine) => {
                 engine.encode(text, how.markup, &protected, &self.parts.pieces, &mut ids)?;
             }
-            Method::Vocabulary(engine) => engine.encode(text, how, &protected, &mut ids)?,
+            Method::Vocabulary(engine) => {
+                engine.encode(text, how, &protected, &self.parts.pieces, &mut ids)?;
+            }
         }
         if how.frame == Frame::Template {
             ids.extend_from_slice(&self.frame.after);
@@ -268,7 +269,7 @@ impl Tokenizer {
         let mut characters = piece.chars();
         match (&self.parts.method, characters.next(), characters.next()) {
             (Method::Engine(engine), ..) => engine.id(piece),
-            (Method::Vocabulary(engine), ..) => engine.ids.get(piece).copied(),
+            (Method::Vocabulary(_), ..) => self.parts.pieces.id(piece),
             (Method::Bytes, Some(one), None) => bytes::byte(one).map(u32::from),
             (Method::Characters(known), Some(one), None) => known.get(&one).copied(),
             _ => None,
@@ -317,9 +318,9 @@ impl Tokenizer {
     }
 
     /// The vocabulary it was made from, if it was.
-    pub(crate) fn vocabulary(&self) -> Option<&Vocabulary> {
+    pub(crate) fn vocabulary(&self) -> Option<Vocabulary> {
         match &self.parts.method {
-            Method::Vocabulary(engine) => Some(&engine.vocabulary),
+            Method::Vocabulary(engine) => Some(engine.vocabulary(&self.parts.pieces)),
             Method::Bytes | Method::Characters(_) | Method::Engine(_) => None,
         }
     }

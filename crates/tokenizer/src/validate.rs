@@ -138,7 +138,8 @@ fn merges(model: &Model) -> Result<()> {
         // The library cuts the prefix off by its length, whatever stands there.
         let Some(rest) = right.strip_prefix(prefix) else {
             return fail(format!(
-                "expected the right piece to begin with {prefix:?}, found {:?}",
+                "expected the right piece to begin with {:?}, found {:?}",
+                shorten(prefix),
                 shorten(right)
             ));
         };
@@ -199,6 +200,12 @@ fn component(field: &str, part: &Value) -> Result<()> {
                                    use a tokenizer.json with NFKC in its place";
                     return Err(invalid(field, problem));
                 }
+                Some("Replace") if field.starts_with("normalizer") && inserts(map.get("pattern")) => {
+                    let problem = "expected a pattern that matches a part of the text, found one that matches between \
+                                   its characters, which the tokenizers library cannot follow; to put something in \
+                                   front of a text use Prepend";
+                    return Err(invalid(format!("{field}.pattern"), problem));
+                }
                 Some("FixedLength") if map.get("length").is_some_and(|length| length.as_u64() == Some(0)) => {
                     return Err(invalid(format!("{field}.length"), "expected at least 1, found 0"));
                 }
@@ -227,6 +234,20 @@ fn component(field: &str, part: &Value) -> Result<()> {
             map.iter().try_for_each(|(key, part)| component(&format!("{field}.{key}"), part))
         }
         _ => Ok(()),
+    }
+}
+
+/// Whether a pattern matches nothing somewhere in a text. What the library inserts there has no place in the original
+/// text, and the next component that changes every character (byte-level, NFC) reaches past the end.
+fn inserts(pattern: Option<&Value>) -> bool {
+    const TEXT: &str = " a1\t.\nA\u{e9}\u{6f22}_-  z ";
+    let text = |kind: &str| pattern.and_then(|pattern| pattern.get(kind)).and_then(Value::as_str);
+    match (text("String"), text("Regex")) {
+        (Some(plain), _) => plain.is_empty(),
+        (None, Some(regex)) => SysRegex::new(regex).is_ok_and(|regex| {
+            ["", TEXT].iter().any(|text| regex.find_iter(text).any(|(start, end)| start == end))
+        }),
+        (None, None) => false,
     }
 }
 

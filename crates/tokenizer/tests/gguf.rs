@@ -182,7 +182,7 @@ fn a_vocabulary_is_written_and_read_back() {
 fn small(tokens: &[(&str, TokenType)]) -> Vocabulary {
     Vocabulary {
         model: "llama".into(),
-        tokens: tokens.iter().map(|(text, _)| (*text).into()).collect(),
+        tokens: tokens.iter().map(|(text, _)| text).collect(),
         types: tokens.iter().map(|(_, kind)| *kind).collect(),
         scores: (0..tokens.len()).map(|id| -(id as f32)).collect(),
         bos: Some(0),
@@ -253,4 +253,40 @@ fn phi_3_takes_the_spaces_after_its_special_tokens() {
     let phi = Tokenizer::from_vocabulary(phi).unwrap();
     assert_eq!(plain.encode("<|user|> \na").unwrap().len(), 5);
     assert_eq!(phi.encode("<|user|> \na").unwrap(), [3, 4, 2]);
+}
+
+#[test]
+fn a_byte_without_a_token_is_dropped_as_llama_cpp_does() {
+    use TokenType::Normal;
+    let tokens = ["a", "b", "ab", "Ġ"].map(|text| (text, Normal));
+    let vocabulary = Vocabulary {
+        model: "gpt2".into(),
+        pre: Some("gpt-2".into()),
+        merges: ["a b"].into_iter().collect(),
+        bos: None,
+        eos: None,
+        unk: None,
+        ..small(&tokens)
+    };
+    let tokenizer = Tokenizer::from_vocabulary(vocabulary).unwrap();
+    assert_eq!(tokenizer.encode("ab ab").unwrap(), [2, 3, 2]);
+    assert_eq!(tokenizer.encode("a\u{1d} b").unwrap(), [0, 3, 1]);
+    // What stands on its two sides does not merge.
+    assert_eq!(tokenizer.encode("aéb").unwrap(), [0, 1]);
+    assert_eq!(tokenizer.encode("\u{1d}漢").unwrap(), [] as [u32; 0]);
+    assert_eq!(tokenizer.encode_around("ab\u{1d}", &[0..2], &MARKED).unwrap(), [2]);
+    assert_eq!(tokenizer.decode(&[0, 3, 1]).unwrap(), "a b");
+}
+
+#[test]
+fn a_vocabulary_comes_back_as_it_was_with_empty_tokens_and_merges_said_twice() {
+    let [case, _] = cases();
+    let mut vocabulary = case.vocabulary;
+    vocabulary.tokens.push("");
+    vocabulary.types.push(TokenType::Unused);
+    let first = vocabulary.merges[0].to_vec();
+    vocabulary.merges.push(first);
+    let tokenizer = Tokenizer::from_vocabulary(vocabulary.clone()).unwrap();
+    assert_eq!(tokenizer.to_vocabulary().unwrap(), vocabulary);
+    assert!(Tokenizer::from_json(tokenizer.to_json().as_bytes()).is_ok());
 }

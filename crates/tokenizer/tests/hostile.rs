@@ -142,6 +142,15 @@ fn components_that_are_unsafe_or_unknown_are_refused() {
         &with("/decoder", json!({"type": "Strip", "content": " ", "start": 0, "stop": 1_000_000_000})),
         &["decoder.stop"],
     );
+    // What is inserted between characters has no place in the text, and a byte-level pre-tokenizer falls over it.
+    for pattern in
+        [json!({"String": ""}), json!({"Regex": "^"}), json!({"Regex": "a*"}), json!({"Regex": "\\b"})]
+    {
+        let insert = json!({"type": "Replace", "pattern": pattern, "content": "x"});
+        check(&with("/normalizer", insert.clone()), &["normalizer.pattern", "Prepend"]);
+        let list = json!({"type": "Sequence", "normalizers": [insert]});
+        check(&with("/normalizer", list), &["normalizer.normalizers[0].pattern", "Prepend"]);
+    }
     // Fifty doublings would turn one letter into a petabyte.
     let double = json!({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"});
     let bomb = json!({"type": "Sequence", "normalizers": vec![double; 50]});

@@ -8,7 +8,7 @@ mod vocabularies;
 
 use std::str::FromStr;
 
-use common::{TEXTS, bert, gpt2, llama2, llama3, published, random_ids, read};
+use common::{TEXTS, bert, gpt2, llama2, llama3, published, random_ids, read, unigram};
 use formwork_tokenizer::{Encode, Error, Frame, Kind, Markup, Specials};
 
 const FRAMED: Encode = Encode { frame: Frame::Template, markup: Markup::Text };
@@ -160,4 +160,42 @@ fn a_model_that_drops_what_it_does_not_know_is_an_error() {
         let error = tokenizer.encode(text).unwrap_err();
         assert!(matches!(&error, Error::UnknownText { text, .. } if text == unknown), "{error}");
     }
+}
+
+#[test]
+fn a_byte_level_model_drops_a_byte_without_a_token_as_the_library_does() {
+    let part = serde_json::json!({
+        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let file = common::file(serde_json::json!({
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [part]},
+        "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "Ġ": 3}, "merges": [["a", "b"]]},
+        "decoder": part,
+    }));
+    let library: tokenizers::Tokenizer = file.to_string().parse().unwrap();
+    let tokenizer = read(&file);
+    for (text, expected) in [
+        ("ab\u{1d} a", [2, 3, 0].as_slice()),
+        ("a é b", &[0, 3, 3, 1]),
+        // One word: what stands on the two sides of a dropped byte meets, unlike in llama.cpp.
+        ("aéb", &[2]),
+        ("漢", &[]),
+    ] {
+        assert_eq!(tokenizer.encode(text).unwrap(), expected, "{text:?}");
+        assert_eq!(library.encode(text, false).unwrap().get_ids(), expected, "{text:?}");
+    }
+    // An unknown token stands for each of its bytes.
+    let mut file = file;
+    file["model"]["unk_token"] = serde_json::json!("b");
+    assert_eq!(read(&file).encode("éa").unwrap(), [1, 1, 0]);
+}
+
+#[test]
+fn a_decoder_that_strips_short_pieces_strips_no_more_than_there_is() {
+    let mut file = unigram();
+    file["decoder"] = serde_json::json!({"type": "Sequence", "decoders": [
+        {"type": "Strip", "content": "▁", "start": 1, "stop": 3}, {"type": "Strip", "content": "a", "start": 2, "stop": 2},
+        {"type": "CTC", "pad_token": "<pad>", "word_delimiter_token": "|", "cleanup": false}]});
+    let tokenizer = read(&file);
+    let ids = ["▁", "a", "b", "▁the"].map(|piece| tokenizer.id(piece).unwrap());
+    assert_eq!(tokenizer.decode(&ids).unwrap(), "bthe");
 }

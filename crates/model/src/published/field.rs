@@ -201,7 +201,8 @@ pub(crate) fn shown(value: &Value) -> String {
         Value::Array(list) => format!("a list of {}", list.len()),
         Value::Object(map) => format!("an object of {} fields", map.len()),
         Value::String(text) if text.chars().count() > LONGEST => {
-            format!("\"{}…\"", text.chars().take(LONGEST).collect::<String>())
+            let start: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
+            format!("\"{start}…\"")
         }
         other => other.to_string(),
     }

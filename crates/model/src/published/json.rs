@@ -160,7 +160,7 @@ fn shared(name: &str, value: &Value, notes: &mut Vec<String>) -> Result<()> {
 
 /// A name as a note shows it.
 pub(crate) fn shortened(name: &str) -> String {
-    name.chars().take(80).collect()
+    name.chars().take(80).flat_map(char::escape_debug).collect()
 }
 
 /// Refuses a model with another head than the one for the next token.

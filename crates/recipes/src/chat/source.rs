@@ -266,7 +266,7 @@ mod tests {
     #[test]
     fn literals_are_those_of_the_code() {
         let check = |source: &str, expected: &[&str]| {
-            assert_eq!(prepare(source).unwrap().literals, expected, "{source}")
+            assert_eq!(prepare(source).unwrap().literals, expected, "{source}");
         };
         check("it's {{ 'a' ~ \"b'c\" }} {% if '}}' in x %}'d'{% endif %} {# 'e' #}", &["a", "b'c", "}}"]);
         check(r"{{ 'x\n\'y' }}{{ '' }}{{ 'ä", &["x\n'y", "ä"]);

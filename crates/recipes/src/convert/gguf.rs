@@ -149,7 +149,7 @@ fn tokenizer(source: &Converted, metadata: &mut Metadata, notes: &mut Vec<String
     if !kept {
         match tokenizer.to_vocabulary() {
             Ok(vocabulary) => {
-                vocabulary::write(&padded(vocabulary, source.config.vocab), metadata);
+                padded(vocabulary, source.config.vocab).write(metadata);
                 ids(files, metadata);
             }
             Err(error) => notes.push(format!(
@@ -171,7 +171,7 @@ fn padded(mut vocabulary: Vocabulary, rows: usize) -> Vocabulary {
         // Absent lists mean that all are alike; they are not any more.
         vocabulary.types.resize(known, TokenType::Normal);
         vocabulary.types.resize(rows, TokenType::Unused);
-        vocabulary.tokens.extend((known..rows).map(|id| format!("[PAD{id}]").into_bytes()));
+        vocabulary.tokens.extend((known..rows).map(|id| format!("[PAD{id}]")));
         if !vocabulary.scores.is_empty() {
             vocabulary.scores.resize(rows, UNLIKELY);
         }

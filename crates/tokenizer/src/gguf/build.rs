@@ -4,10 +4,11 @@
 
 use crate::bytes::character;
 use crate::error::{Result, shorten};
-use crate::gguf::check::{Checked, merges, refuse};
+use crate::gguf::check::{Checked, refuse};
 use crate::gguf::class::Classes;
 use crate::gguf::decode::hex;
 use crate::gguf::engine::{Cuts, Model, Prefix, is_text, next_word};
+use crate::gguf::merges::Merges;
 use crate::gguf::partition::Takes;
 use crate::gguf::rules::{self, Begins, RULES};
 use crate::gguf::{TokenType, Vocabulary, names};
@@ -39,11 +40,12 @@ pub(crate) fn byte_level(
         );
         return Err(refuse("pre", problem));
     };
-    let merges = merges(vocabulary, checked)?;
-    let bytes = std::array::from_fn(|byte| {
-        checked.ids.get(character(byte as u8).encode_utf8(&mut [0; 4]) as &str).copied()
-    });
-    Ok((Model::Bytes { rule, classes: Classes::new(), bytes: Box::new(bytes), merges }, rule.begins))
+    let merges = Merges::read(&vocabulary.merges, &checked.pieces)?;
+    let bytes = std::array::from_fn(|byte| checked.pieces.id(character(byte as u8).encode_utf8(&mut [0; 4])));
+    Ok((
+        Model::Bytes { rule, classes: Box::new(Classes::new()), bytes: Box::new(bytes), merges },
+        rule.begins,
+    ))
 }
 
 /// The tables of a SentencePiece vocabulary.
@@ -55,35 +57,38 @@ pub(crate) fn sentences(vocabulary: &Vocabulary, checked: &Checked) -> Result<Mo
     }
     let bytes = std::array::from_fn(|byte| {
         let byte = byte as u8;
-        let spelled = checked.ids.get(format!("<0x{byte:02X}>").as_str());
-        let itself = || checked.ids.get(char::from(byte).encode_utf8(&mut [0; 4]) as &str);
-        spelled.or_else(|| if byte.is_ascii() { itself() } else { None }).copied()
+        let spelled = checked.pieces.id(&format!("<0x{byte:02X}>"));
+        let itself = || checked.pieces.id(char::from(byte).encode_utf8(&mut [0; 4]));
+        spelled.or_else(|| if byte.is_ascii() { itself() } else { None })
     });
     let prefix = match vocabulary.add_space_prefix {
         Some(false) => Prefix::Nothing,
         Some(true) | None => Prefix::Space,
     };
-    for ((id, text), kind) in checked.texts.iter().enumerate().zip(&checked.types) {
+    for ((id, text), kind) in checked.pieces.iter().zip(&checked.types) {
         if *kind == TokenType::Byte && hex(text).is_none() {
             let problem =
                 format!("expected tokens of bytes to be written like <0x0A>, found {:?}", shorten(text));
             return Err(refuse(format_args!("tokens[{id}]"), problem));
         }
     }
-    let longest = checked.texts.iter().map(|text| text.len()).max().unwrap_or(0);
-    let mut words = checked.texts.iter().zip(&checked.types).filter(|(_, kind)| is_text(**kind));
-    let cuts =
-        if words.all(|(text, _)| next_word(text) == text.len()) { Cuts::BeforeSpaces } else { Cuts::Nowhere };
+    let longest = checked.pieces.iter().map(|(_, text)| text.len()).max().unwrap_or(0);
+    let mut words = checked.pieces.iter().zip(&checked.types).filter(|(_, kind)| is_text(**kind));
+    let cuts = if words.all(|((_, text), _)| next_word(text) == text.len()) {
+        Cuts::BeforeSpaces
+    } else {
+        Cuts::Nowhere
+    };
     Ok(Model::Sentences { prefix, bytes: Box::new(bytes), longest, cuts })
 }
 
 /// The tokens with a part to play: what the file says, llama.cpp's numbers where it says nothing, and names.
 pub(crate) fn special(vocabulary: &Vocabulary, checked: &Checked, model: &Model) -> Special {
     let default = |id: Option<u32>, number: u32| match model {
-        Model::Sentences { .. } => id.or(Some(number).filter(|id| (*id as usize) < checked.texts.len())),
+        Model::Sentences { .. } => id.or(Some(number).filter(|id| (*id as usize) < checked.pieces.vocab())),
         Model::Bytes { .. } => id,
     };
-    let named = |name: &str| checked.ids.get(name).copied();
+    let named = |name: &str| checked.pieces.id(name);
     let mut end: Vec<u32> =
         names::END.iter().chain(&names::CODE_END).filter_map(|name| named(name)).collect();
     end.extend([vocabulary.eot, vocabulary.eom].into_iter().flatten());

@@ -3,10 +3,9 @@
 //! They come from strangers. llama.cpp ends the process on some of what is refused here and goes on with a warning on
 //! the rest; here each is an error that names the place.
 
-use std::collections::HashMap;
-
 use crate::error::{Error, Result, shorten};
 use crate::gguf::{TokenType, Vocabulary, names};
+use crate::pieces::Pieces;
 
 /// The most tokens and merges; published vocabularies have a quarter of a million.
 const MOST_TOKENS: usize = 1 << 20;
@@ -19,10 +18,10 @@ const LONGEST_SPECIAL: usize = 1024;
 /// A vocabulary whose lists fit each other.
 #[derive(Debug)]
 pub(crate) struct Checked {
-    /// Each token's text.
-    pub(crate) texts: Vec<Box<str>>,
-    /// Each token's id.
-    pub(crate) ids: HashMap<Box<str>, u32>,
+    /// Each token's text, and its id by its text.
+    pub(crate) pieces: Pieces,
+    /// The ids of tokens that are empty in the file, and have a name here.
+    pub(crate) empty: Vec<u32>,
     /// Each token's type.
     pub(crate) types: Vec<TokenType>,
 }
@@ -59,27 +58,32 @@ pub(crate) fn check(vocabulary: &Vocabulary) -> Result<Checked> {
             "expected a number, found NaN; convert the model again",
         ));
     }
-    let mut texts = Vec::with_capacity(count);
-    let mut ids = HashMap::with_capacity(count);
-    for (id, token) in (0..).zip(tokens) {
-        let text: Box<str> = match std::str::from_utf8(token) {
+    let mut pieces = Pieces::with_capacity(count, tokens.iter().map(<[u8]>::len).sum());
+    let mut empty = Vec::new();
+    for (id, token) in (0..).zip(tokens.iter()) {
+        let fail = |problem: String| Err(refuse(format_args!("tokens[{id}]"), problem));
+        if token.len() > LONGEST {
+            return fail(too_long(LONGEST, "", token.len()));
+        }
+        let added = match std::str::from_utf8(token) {
             // What llama.cpp calls them: they may be in the list for their number's sake.
-            Ok("") => format!("[EMPTY_{id}]").into(),
-            Ok(text) => text.into(),
+            Ok("") => {
+                empty.push(id);
+                pieces.push(&format!("[EMPTY_{id}]"))
+            }
+            Ok(text) => pieces.push(text),
             Err(_) => {
                 let found = shorten(&String::from_utf8_lossy(token));
-                let problem = format!("expected UTF-8, found {found:?}; convert the model again");
-                return Err(refuse(format_args!("tokens[{id}]"), problem));
+                return fail(format!("expected UTF-8, found {found:?}; convert the model again"));
             }
         };
-        if let Some(first) = ids.insert(text.clone(), id) {
-            let problem = format!(
+        if let Err(first) = added {
+            let text = pieces.piece(first).unwrap_or_default();
+            return fail(format!(
                 "{:?} already is token {first}; each token must be in the list once, convert the model again",
-                shorten(&text)
-            );
-            return Err(refuse(format_args!("tokens[{id}]"), problem));
+                shorten(text)
+            ));
         }
-        texts.push(text);
     }
     for (key, id) in [
         ("bos_token_id", vocabulary.bos),
@@ -98,59 +102,24 @@ pub(crate) fn check(vocabulary: &Vocabulary) -> Result<Checked> {
     }
     let mut types = if types.is_empty() { vec![TokenType::Normal; count] } else { types.clone() };
     for name in names::END.iter().chain(&names::CODE_END).chain(&names::CODE) {
-        if let Some(&id) = ids.get(*name)
+        if let Some(id) = pieces.id(name)
             && types[id as usize] != TokenType::Unknown
         {
             types[id as usize] = TokenType::Control;
         }
     }
-    for ((id, text), kind) in texts.iter().enumerate().zip(&types) {
+    for ((id, text), kind) in pieces.iter().zip(&types) {
         let searched = kind.is_special() || *kind == TokenType::UserDefined;
-        let (most, what) = if searched { (LONGEST_SPECIAL, " that is searched for") } else { (LONGEST, "") };
-        if text.len() > most {
-            let problem = format!(
-                "expected at most {most} bytes in a token{what}, found {}; the file is not a real vocabulary",
-                text.len()
-            );
+        if searched && text.len() > LONGEST_SPECIAL {
+            let problem = too_long(LONGEST_SPECIAL, " that is searched for", text.len());
             return Err(refuse(format_args!("tokens[{id}]"), problem));
         }
     }
-    Ok(Checked { texts, ids, types })
+    Ok(Checked { pieces, empty, types })
 }
 
-/// The two pieces of each merge and what they make, in order; of a pair that occurs twice the first counts.
-pub(crate) fn merges(vocabulary: &Vocabulary, checked: &Checked) -> Result<HashMap<(u32, u32), (u32, u32)>> {
-    let mut table = HashMap::with_capacity(vocabulary.merges.len());
-    let mut whole = String::new();
-    for (rank, merge) in (0..).zip(&vocabulary.merges) {
-        let fail = |problem: String| Err(refuse(format_args!("merges[{rank}]"), problem));
-        let text = std::str::from_utf8(merge).ok();
-        // A piece may begin with a space in vocabularies that are not byte-level, so the first one is skipped.
-        let pair = text.and_then(|text| {
-            let space = text.char_indices().skip(1).find(|(_, character)| *character == ' ')?.0;
-            Some((&text[..space], &text[space + 1..]))
-        });
-        let Some((left, right)) = pair else {
-            let found = shorten(&String::from_utf8_lossy(merge));
-            return fail(format!("expected two pieces with a space between, found {found:?}"));
-        };
-        whole.clear();
-        whole.push_str(left);
-        whole.push_str(right);
-        let mut found = [0; 3];
-        for (id, piece) in found.iter_mut().zip([left, right, whole.as_str()]) {
-            match checked.ids.get(piece) {
-                Some(known) => *id = *known,
-                None => {
-                    return fail(format!(
-                        "the piece {:?} is no token; tokens and merges are of different vocabularies",
-                        shorten(piece)
-                    ));
-                }
-            }
-        }
-        let [left, right, whole] = found;
-        table.entry((left, right)).or_insert((rank, whole));
-    }
-    Ok(table)
+fn too_long(most: usize, what: &str, found: usize) -> String {
+    format!(
+        "expected at most {most} bytes in a token{what}, found {found}; the file is not a real vocabulary"
+    )
 }

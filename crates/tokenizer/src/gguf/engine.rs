@@ -1,19 +1,19 @@
 //! Encoding with the vocabulary of a GGUF file.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 
 use crate::bytes::character;
 use crate::error::{Error, Result, shorten};
 use crate::gguf::build::{byte_level, sentences, special, takes};
-use crate::gguf::check::{check, refuse};
+use crate::gguf::check::{Checked, check, refuse};
 use crate::gguf::class::Classes;
 use crate::gguf::cut::cut;
 use crate::gguf::decode::{Written, decode};
 use crate::gguf::merge::{Merging, Score};
+use crate::gguf::merges::Merges;
 use crate::gguf::partition::{Fragment, Partition, Wanted};
 use crate::gguf::rules::{Begins, Rule, Words};
-use crate::gguf::{TokenType, Vocabulary, json};
+use crate::gguf::{Texts, TokenType, Vocabulary, json};
 use crate::how::{Encode, Markup};
 use crate::pieces::Pieces;
 use crate::protected::Protected;
@@ -22,10 +22,10 @@ use crate::special::Special;
 /// A vocabulary, ready to encode.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    /// What it was made from.
-    pub(crate) vocabulary: Vocabulary,
-    /// Each token's id.
-    pub(crate) ids: HashMap<Box<str>, u32>,
+    /// What it was made from, without its tokens and merges, which are the pieces of the tokenizer and [`Merges`].
+    said: Vocabulary,
+    /// The tokens that the file has empty.
+    empty: Vec<u32>,
     /// Each token's type.
     pub(crate) types: Vec<TokenType>,
     /// How text between special tokens is encoded.
@@ -46,11 +46,11 @@ pub(crate) enum Model {
     /// Byte-level byte-pair encoding of words.
     Bytes {
         rule: &'static Rule,
-        classes: Classes,
+        classes: Box<Classes>,
         /// The token of each byte.
         bytes: Box<[Option<u32>; 256]>,
         /// A pair's rank and the token it makes.
-        merges: HashMap<(u32, u32), (u32, u32)>,
+        merges: Merges,
     },
     /// SentencePiece's byte-pair encoding of whole texts.
     Sentences {
@@ -85,9 +85,11 @@ pub(crate) enum Prefix {
 
 impl Engine {
     /// Checks a vocabulary and builds the tables; gives the pieces too.
-    pub(crate) fn new(vocabulary: Vocabulary) -> Result<(Self, Pieces)> {
+    pub(crate) fn new(mut vocabulary: Vocabulary) -> Result<(Self, Pieces)> {
         let mut notes = Vec::new();
         let checked = check(&vocabulary)?;
+        // What is not needed any more goes before the next table is built.
+        vocabulary.tokens = Texts::new();
         let (model, begins) = match vocabulary.model.as_str() {
             "gpt2" => byte_level(&vocabulary, &checked, &mut notes)?,
             "llama" => (sentences(&vocabulary, &checked)?, Begins::WithToken),
@@ -112,38 +114,56 @@ impl Engine {
         };
         let begin = framed(vocabulary.add_bos.unwrap_or(begins == Begins::WithToken), special.begin, "bos")?;
         let default_end = matches!(model, Model::Sentences { .. }).then_some(2);
-        let end = vocabulary.eos.or(default_end.filter(|id| (*id as usize) < checked.texts.len()));
+        let end = vocabulary.eos.or(default_end.filter(|id| (*id as usize) < checked.pieces.vocab()));
         let end = framed(vocabulary.add_eos.unwrap_or(false), end, "eos")?;
 
-        let mut pieces =
-            Pieces::new(checked.texts.iter().enumerate().map(|(id, text)| (&**text, id as u32)))?;
-        let searched = |kind: TokenType| kind.is_special() || kind == TokenType::UserDefined;
+        vocabulary.merges = Texts::new();
+        let Checked { mut pieces, empty, types } = checked;
         let (takes, mut wanted) = (takes(&vocabulary), Vec::new());
-        for ((id, text), kind) in (0..).zip(checked.texts).zip(&checked.types) {
+        for (id, kind) in (0..).zip(&types) {
             if kind.is_special() {
                 pieces.mark_special(id);
             }
-            if searched(*kind) {
-                let takes = takes(&text);
-                wanted.push(Wanted { id, text, kind: *kind, takes });
+            if let Some(text) =
+                pieces.piece(id).filter(|_| kind.is_special() || *kind == TokenType::UserDefined)
+            {
+                wanted.push(Wanted { id, text: text.into(), kind: *kind, takes: takes(text) });
             }
         }
         let engine = Engine {
-            ids: checked.ids,
-            types: checked.types,
+            types,
             model,
             partition: Partition::new(wanted),
             frame: (begin, end),
             special,
             notes,
-            vocabulary,
+            said: vocabulary,
+            empty,
         };
         Ok((engine, pieces))
     }
 
+    /// The vocabulary that it was made from.
+    pub(crate) fn vocabulary(&self, pieces: &Pieces) -> Vocabulary {
+        let is_empty = |id: u32| self.empty.binary_search(&id).is_ok();
+        Vocabulary {
+            tokens: pieces.iter().map(|(id, text)| if is_empty(id) { "" } else { text }).collect(),
+            merges: match &self.model {
+                Model::Bytes { merges, .. } => merges.lines(pieces),
+                Model::Sentences { .. } => Texts::new(),
+            },
+            ..self.said.clone()
+        }
+    }
+
+    /// The score of each token of a SentencePiece vocabulary.
+    pub(crate) fn scores(&self) -> &[f32] {
+        &self.said.scores
+    }
+
     /// The `tokenizer.json` that says the same.
-    pub(crate) fn json(&self) -> String {
-        json::file(self).write()
+    pub(crate) fn json(&self, pieces: &Pieces) -> String {
+        json::file(self, pieces).write()
     }
 
     /// How ordinary pieces are written.
@@ -173,6 +193,7 @@ impl Engine {
         text: &str,
         how: &Encode,
         protected: &Protected,
+        pieces: &Pieces,
         ids: &mut Vec<u32>,
     ) -> Result<()> {
         let mut after_token = true;
@@ -189,17 +210,18 @@ impl Engine {
             };
             let (part, from) = (&text[range.clone()], ids.len());
             match &self.model {
-                Model::Bytes { .. } => self.words(part, range.start, &mut words, ids)?,
+                Model::Bytes { .. } => self.words(part, pieces, &mut words, ids),
                 Model::Sentences { prefix, .. } => {
                     let space = if *prefix == Prefix::Space && after_token { "▁" } else { "" };
-                    self.sentence(space, part, range.start, &mut sentences, ids)?;
+                    let part = Part { space, text: part, at: range.start };
+                    self.sentence(&part, pieces, &mut sentences, ids)?;
                 }
             }
             after_token = false;
             let guarded = how.markup == Markup::Text || protected.touches(range.start, range.end);
             if let Some(id) = ids[from..].iter().find(|id| guarded && self.is_special_in_text(**id)) {
-                let piece = String::from_utf8_lossy(&self.vocabulary.tokens[*id as usize]);
-                return Err(Error::SpecialInText { piece: shorten(&piece), at: range.start });
+                let piece = shorten(pieces.piece(*id).unwrap_or_default());
+                return Err(Error::SpecialInText { piece, at: range.start });
             }
         }
         Ok(())
@@ -210,49 +232,42 @@ impl Engine {
         self.types[id as usize].is_special() && self.special.unknown != Some(id)
     }
 
-    /// Encodes text word by word.
+    /// Encodes text word by word. Bytes without a token are dropped, as llama.cpp does.
     fn words(
         &self,
         text: &str,
-        at: usize,
+        pieces: &Pieces,
         (merging, spelled): &mut (Merging<Reverse<u32>>, String),
         ids: &mut Vec<u32>,
-    ) -> Result<()> {
+    ) {
         let Model::Bytes { rule, classes, bytes, merges } = &self.model else {
             unreachable!("only byte-level vocabularies have words")
         };
         for range in cut(text, rule.patterns, classes) {
-            let word = &text[range.clone()];
+            let word = &text[range];
             if rule.words == Words::WholeFirst {
                 spelled.clear();
                 spelled.extend(word.bytes().map(character));
-                let whole = self.ids.get(spelled.as_str());
-                if let Some(id) = whole.filter(|id| !self.types[**id as usize].is_special()) {
-                    ids.push(*id);
+                let whole = pieces.id(spelled);
+                if let Some(id) = whole.filter(|id| !self.types[*id as usize].is_special()) {
+                    ids.push(id);
                     continue;
                 }
             }
             merging.begin(word.bytes().map(|byte| (bytes[usize::from(byte)], 1)));
             merging.run(|left, right| {
-                let (rank, id) = merges.get(&(left.id?, right.id?))?;
-                Some((Reverse(*rank), *id))
+                let (rank, id) = merges.find(left.id?, right.id?)?;
+                Some((Reverse(rank), id))
             });
-            for piece in merging.pieces() {
-                let Some(id) = piece.id else {
-                    return Err(unknown_text(word, piece.start, at + range.start));
-                };
-                ids.push(id);
-            }
+            ids.extend(merging.pieces().filter_map(|piece| piece.id));
         }
-        Ok(())
     }
 
     /// Encodes a whole text.
     fn sentence(
         &self,
-        space: &str,
-        part: &str,
-        at: usize,
+        part: &Part<'_>,
+        pieces: &Pieces,
         (merging, text): &mut (Merging<Score>, String),
         ids: &mut Vec<u32>,
     ) -> Result<()> {
@@ -260,14 +275,14 @@ impl Engine {
             unreachable!("only SentencePiece vocabularies have sentences")
         };
         text.clear();
-        text.push_str(space);
-        for (i, stretch) in part.split(' ').enumerate() {
+        text.push_str(part.space);
+        for (i, stretch) in part.text.split(' ').enumerate() {
             text.push_str(if i > 0 { "▁" } else { "" });
             text.push_str(stretch);
         }
-        let scores = &self.vocabulary.scores;
+        let scores = self.scores();
         let piece = |text: &str| {
-            let id = *self.ids.get(text)?;
+            let id = pieces.id(text)?;
             is_text(self.types[id as usize]).then_some(id)
         };
         let mut rest = text.as_str();
@@ -299,12 +314,23 @@ impl Engine {
                 if ids.len() < from + found.length {
                     ids.truncate(from);
                     let unknown = self.special.unknown;
-                    ids.push(unknown.ok_or_else(|| Error::UnknownText { text: character.into(), at })?);
+                    ids.push(
+                        unknown.ok_or_else(|| Error::UnknownText { text: character.into(), at: part.at })?,
+                    );
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Text between two special tokens.
+struct Part<'a> {
+    /// What stands before it.
+    space: &'a str,
+    text: &'a str,
+    /// Where it begins.
+    at: usize,
 }
 
 /// Whether text can become a token of this type: control and byte tokens are not text, however they are spelled.
@@ -316,11 +342,4 @@ pub(crate) fn is_text(kind: TokenType) -> bool {
 pub(crate) fn next_word(text: &str) -> usize {
     let spaces = text.len() - text.trim_start_matches('▁').len();
     text[spaces..].find('▁').map_or(text.len(), |at| spaces + at)
-}
-
-/// Names the character of a word whose byte has no token.
-fn unknown_text(word: &str, byte: usize, at: usize) -> Error {
-    let (start, character) =
-        word.char_indices().take_while(|(start, _)| *start <= byte).last().unwrap_or((0, '\u{fffd}'));
-    Error::UnknownText { text: character.into(), at: at + start }
 }

@@ -1,27 +1,28 @@
 //! The `tokenizer.json` of a GGUF vocabulary: other programs read it and encode the same.
 //!
-//! Two things cannot be said in it. The tokenizers library finds special tokens from left to right, not the longest
+//! Three things cannot be said in it. The tokenizers library finds special tokens from left to right, not the longest
 //! first, which differs only where two of them overlap. And it gives each pair of pieces a rank of its own, where
 //! scores belong to what a pair makes: of several pairs that make one piece the leftmost merges first here, the one
-//! ranked first there; such pairs can only meet in texts that repeat themselves.
+//! ranked first there; such pairs can only meet in texts that repeat themselves. And where a byte has no token, that
+//! library drops it before it merges, so that what stands on its two sides may become one piece.
 
 use std::cmp::Reverse;
 
 use serde_json::{Value, json};
 
 use crate::file::{Added, Merge, Model, TokenizerFile};
+use crate::gguf::TokenType;
 use crate::gguf::cut::regex;
 use crate::gguf::engine::{self, Engine, Prefix};
 use crate::gguf::merge::Score;
 use crate::gguf::partition::Takes;
 use crate::gguf::rules::{Rule, Words};
-use crate::gguf::{TokenType, Vocabulary};
+use crate::pieces::Pieces;
 
 /// The whole file.
-pub(crate) fn file(engine: &Engine) -> TokenizerFile {
-    let Engine { vocabulary, ids, types, partition, .. } = engine;
-    let mut vocab: Vec<(String, u32)> = ids.iter().map(|(text, id)| (text.to_string(), *id)).collect();
-    vocab.sort_unstable_by_key(|(_, id)| *id);
+pub(crate) fn file(engine: &Engine, pieces: &Pieces) -> TokenizerFile {
+    let Engine { types, partition, .. } = engine;
+    let vocab: Vec<(String, u32)> = pieces.iter().map(|(id, text)| (text.to_owned(), id)).collect();
     let mut added: Vec<Added> = partition
         .wanted()
         .iter()
@@ -40,13 +41,8 @@ pub(crate) fn file(engine: &Engine) -> TokenizerFile {
     let post_processor = template(engine, name);
     match &engine.model {
         engine::Model::Bytes { rule, merges, .. } => {
-            let mut ranked: Vec<_> =
-                merges.iter().map(|((left, right), (rank, _))| (rank, left, right)).collect();
-            ranked.sort_unstable();
-            let merges = ranked
-                .into_iter()
-                .map(|(_, left, right)| Merge(name(*left).into(), name(*right).into()))
-                .collect();
+            let merges =
+                merges.iter().map(|[left, right]| Merge(name(left).into(), name(right).into())).collect();
             let whole = (rule.words == Words::WholeFirst).then_some(true);
             TokenizerFile {
                 added_tokens: added,
@@ -58,7 +54,7 @@ pub(crate) fn file(engine: &Engine) -> TokenizerFile {
         }
         engine::Model::Sentences { prefix, .. } => {
             let unknown = engine.special.unknown.map(|id| name(id).to_owned());
-            let merges = ranked_pairs(vocabulary, &vocab, types)
+            let merges = ranked_pairs(engine.scores(), &vocab, types)
                 .into_iter()
                 .map(|(left, right)| Merge(left.into(), right.into()))
                 .collect();
@@ -152,7 +148,7 @@ fn template<'a>(engine: &Engine, name: impl Fn(u32) -> &'a str) -> Option<Value>
 /// Every pair of pieces that makes a piece of a SentencePiece vocabulary, in the order they merge: what makes a piece
 /// with a higher score first, then the smaller id of it, of its left part, of its right part.
 pub(crate) fn ranked_pairs<'a>(
-    vocabulary: &Vocabulary,
+    scores: &[f32],
     vocab: &'a [(String, u32)],
     types: &[TokenType],
 ) -> Vec<(&'a str, &'a str)> {
@@ -164,14 +160,7 @@ pub(crate) fn ranked_pairs<'a>(
         for (cut, _) in piece.char_indices().skip(1) {
             let (left, right) = piece.split_at(cut);
             if let (Some(first), Some(second)) = (ids.get(left), ids.get(right)) {
-                pairs.push((
-                    Reverse(Score(vocabulary.scores[*id as usize])),
-                    *id,
-                    *first,
-                    *second,
-                    left,
-                    right,
-                ));
+                pairs.push((Reverse(Score(scores[*id as usize])), *id, *first, *second, left, right));
             }
         }
     }

@@ -4,7 +4,7 @@ use formwork_formats::gguf::{Metadata, Value};
 
 use crate::error::Result;
 use crate::gguf::check::refuse;
-use crate::gguf::{TokenType, Vocabulary};
+use crate::gguf::{Texts, TokenType, Vocabulary};
 
 /// The key of a field.
 fn key(name: &str) -> String {
@@ -19,15 +19,19 @@ impl Vocabulary {
     pub fn read(metadata: &Metadata) -> Result<Self> {
         let text = |name: &str| metadata.str(&key(name)).map(|text| text.map(str::to_owned));
         let flag = |name: &str| metadata.bool(&key(name));
+        // Files write −1 where there is no such token.
         let id = |name: &str| -> Result<Option<u32>> {
-            let Some(id) = metadata.u64(&key(name))? else { return Ok(None) };
+            let Some(id) = metadata.i64(&key(name))?.filter(|id| *id >= 0) else { return Ok(None) };
             let id = u32::try_from(id)
                 .map_err(|_| refuse(name, format!("expected an id, found {id}; convert the model again")))?;
             Ok(Some(id))
         };
-        let texts = |name: &str| -> Result<Option<Vec<Vec<u8>>>> {
-            let list = metadata.strings(&key(name))?;
-            Ok(list.map(|list| list.map(|text| text.bytes().to_vec()).collect()))
+        let texts = |name: &str| -> Result<Option<Texts>> {
+            let Some(list) = metadata.strings(&key(name))? else { return Ok(None) };
+            let bytes = list.clone().map(|text| text.bytes().len()).sum();
+            let mut texts = Texts::with_capacity(list.len(), bytes);
+            texts.extend(list);
+            Ok(Some(texts))
         };
         let missing = |name: &str, what: &str| {
             refuse(name, format!("expected {what}, found none; the file has no vocabulary, convert it again"))
@@ -71,7 +75,7 @@ impl Vocabulary {
         if let Some(pre) = &self.pre {
             metadata.set(key("pre"), pre.as_str());
         }
-        metadata.set(key("tokens"), Value::strings(&self.tokens));
+        metadata.set(key("tokens"), Value::strings(self.tokens.iter()));
         if !self.scores.is_empty() {
             metadata.set(key("scores"), self.scores.clone());
         }
@@ -80,7 +84,7 @@ impl Vocabulary {
                 .set(key("token_type"), self.types.iter().map(|kind| kind.number()).collect::<Vec<i32>>());
         }
         if !self.merges.is_empty() || self.model == "gpt2" {
-            metadata.set(key("merges"), Value::strings(&self.merges));
+            metadata.set(key("merges"), Value::strings(self.merges.iter()));
         }
         for (name, id) in [
             ("bos_token_id", self.bos),

@@ -21,7 +21,7 @@
 //!     ("▁", -9.0, TokenType::Normal), ("h", -9.0, TokenType::Normal), ("i", -9.0, TokenType::Normal),
 //!     ("hi", -2.0, TokenType::Normal), ("▁h", -1.0, TokenType::Normal),
 //! ] {
-//!     vocabulary.tokens.push(token.into());
+//!     vocabulary.tokens.push(token);
 //!     vocabulary.scores.push(score);
 //!     vocabulary.types.push(kind);
 //! }
@@ -31,11 +31,14 @@
 //! # Ok::<(), formwork_tokenizer::Error>(())
 //! ```
 //!
+//! A byte for which a byte-level vocabulary has no token is dropped without a word, as llama.cpp does: SmolLM2 has none
+//! for a few control characters. What stands on its two sides stays apart.
+//!
 //! # Where this differs from llama.cpp, on purpose
 //!
 //! - Text never gives a control token: llama.cpp's merges can spell one (a piece `</` before a piece `s>`).
 //! - A file that llama.cpp would read with a warning or end at (ids out of range, a token twice, merges of unknown
-//!   pieces, bytes without a token in the text) is an error that names the place.
+//!   pieces) is an error that names the place.
 //! - Decoding does not take spaces off before signs (`clean_spaces`), and takes the first space of the text off
 //!   after a begin token too, so that text comes back as it was.
 
@@ -47,13 +50,16 @@ mod decode;
 mod engine;
 mod json;
 mod merge;
+mod merges;
 mod metadata;
 mod names;
 mod partition;
 mod rules;
 mod say;
+mod texts;
 
 pub(crate) use engine::{Engine, Prefix};
+pub use texts::Texts;
 
 /// A vocabulary as GGUF files hold it: the values of `tokenizer.ggml.*`, one field each.
 ///
@@ -65,13 +71,13 @@ pub struct Vocabulary {
     /// The pre-tokenizer of a `gpt2` vocabulary: `gpt-2`, `llama-bpe`, `smollm`.
     pub pre: Option<String>,
     /// Each token's text, an id is a place; the file promises no UTF-8.
-    pub tokens: Vec<Vec<u8>>,
+    pub tokens: Texts,
     /// Each token's score, highest merged first (`llama`); empty for none.
     pub scores: Vec<f32>,
     /// Each token's type; empty if all are normal.
     pub types: Vec<TokenType>,
     /// Two pieces with a space between, the earlier the sooner merged (`gpt2`).
-    pub merges: Vec<Vec<u8>>,
+    pub merges: Texts,
     /// Stands before a text.
     pub bos: Option<u32>,
     /// Ends a text.

@@ -53,7 +53,7 @@ impl Tokenizer {
     /// a name, merges that scores cannot order, a template with more than begin and end.
     pub fn to_vocabulary(&self) -> Result<Vocabulary> {
         if let Some(vocabulary) = self.vocabulary() {
-            return Ok(vocabulary.clone());
+            return Ok(vocabulary);
         }
         let frame = (self.frame.before.as_slice(), self.frame.after.as_slice());
         let around = Around { frame, special: self.special(), vocab: self.vocab() };
@@ -113,10 +113,9 @@ fn say(file: &TokenizerFile, around: &Around<'_>) -> Result<Vocabulary> {
     } else {
         vocabulary.pre = Some(rule(file)?.name.into());
         vocabulary.add_space_prefix = Some(false);
-        vocabulary.merges =
-            merges.iter().map(|Merge(left, right)| format!("{left} {right}").into_bytes()).collect();
+        vocabulary.merges = merges.iter().map(|Merge(left, right)| format!("{left} {right}")).collect();
     }
-    vocabulary.tokens = tokens.into_iter().map(String::into_bytes).collect();
+    vocabulary.tokens = tokens.into_iter().collect();
     vocabulary.types = types;
     Ok(vocabulary)
 }
@@ -280,8 +279,7 @@ fn scores(merges: &[Merge], tokens: &[String], types: &[TokenType]) -> Result<Ve
         }
     }
     let vocab: Vec<(String, u32)> = tokens.iter().cloned().zip(0..).collect();
-    let said = Vocabulary { scores, ..Vocabulary::default() };
-    for (left, right) in ranked_pairs(&said, &vocab, types) {
+    for (left, right) in ranked_pairs(&scores, &vocab, types) {
         if !pairs.contains(&(left, right)) {
             let problem = format!(
                 "{:?} and {:?} make a piece without being a merge; scores would merge them",
@@ -291,5 +289,5 @@ fn scores(merges: &[Merge], tokens: &[String], types: &[TokenType]) -> Result<Ve
             return Err(refuse("model.merges", problem));
         }
     }
-    Ok(said.scores)
+    Ok(scores)
 }

@@ -50,7 +50,7 @@ pub(crate) fn cases() -> [Case; 2] {
         let case = &golden["cases"][place];
         let (data, id) =
             (&case["vocabulary"], |key: &str| case["vocabulary"][key].as_u64().map(|id| id as u32));
-        let bytes = |key: &str| strings(&data[key]).into_iter().map(String::into_bytes).collect();
+        let bytes = |key: &str| strings(&data[key]).into_iter().collect();
         let vocabulary = Vocabulary {
             model: data["model"].as_str().unwrap().into(),
             pre: Some("default".into()),

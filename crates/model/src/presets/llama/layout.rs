@@ -111,6 +111,8 @@ const METADATA: &[Field<Llama>] = &[
     field("formwork.rope.low_freq_factor", Own),
     field("formwork.rope.high_freq_factor", Own),
     field("formwork.rope.original_context", Own),
+    field("formwork.rope.mscale", Own),
+    field("formwork.rope.mscale_all_dim", Own),
 ];
 
 /// A part of a layer: ours, the folder's and GGUF's, each without what comes before and after.

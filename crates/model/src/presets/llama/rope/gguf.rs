@@ -59,7 +59,20 @@ pub(in super::super) fn read(
                 (1.0, times) => Some(snapped(times * paper_scale(factor))),
                 (itself, _) => Some(itself),
             };
-            Some(RopeScaling::Yarn(YarnScaling { beta_fast, beta_slow, attention_factor, ..yarn }))
+            let own = |name: &str| {
+                let key = format!("formwork.rope.{name}");
+                given(metadata, &key)
+                    .map(|value| number(&key, value, "a number of 0 or more", |x| x >= 0.0))
+                    .transpose()
+            };
+            let (mscale, mscale_all_dim) = (own("mscale")?, own("mscale_all_dim")?);
+            let mut yarn = YarnScaling { beta_fast, beta_slow, mscale, mscale_all_dim, ..yarn };
+            // The factor that the file says may be what these two come to, rounded.
+            let both = RopeConfig { scaling: Some(RopeScaling::Yarn(yarn)), ..plain.clone() };
+            let scale = both.spectrum(head_dim, 1)?.scale;
+            yarn.attention_factor =
+                attention_factor.filter(|factor| *factor as f32 != scale as f32 || mscale.is_none());
+            Some(RopeScaling::Yarn(yarn))
         }
         other => {
             let error = Error::invalid(kind_key, "one of none, linear, yarn", shown(&other.into()));
@@ -181,6 +194,11 @@ pub(in super::super) fn write(
             }
             if yarn.beta_slow != paper.beta_slow {
                 add("llama.rope.scaling.yarn_beta_slow", yarn.beta_slow.into());
+            }
+            for (key, value) in [("mscale", yarn.mscale), ("mscale_all_dim", yarn.mscale_all_dim)] {
+                if let Some(value) = value {
+                    add(&format!("formwork.rope.{key}"), value.into());
+                }
             }
             let scale = rope.spectrum(head_dim, 1)?.scale;
             if yarn.attention_factor.is_some() || scale != paper_scale(yarn.factor) {
