@@ -15,10 +15,15 @@ const ENDED: i32 = 130;
 ///
 /// Where the system has no such signal, the flag stays false.
 pub(crate) fn flag() -> Arc<AtomicBool> {
+    between(Arc::new(AtomicBool::new(true)))
+}
+
+/// As [`flag`], for work that comes and goes: while `busy` is false, Ctrl-C ends the process at once.
+pub(crate) fn between(busy: Arc<AtomicBool>) -> Arc<AtomicBool> {
     let flag = Arc::new(AtomicBool::new(false));
     let pressed = flag.clone();
     let handler = move || {
-        if pressed.swap(true, Relaxed) {
+        if !busy.load(Relaxed) || pressed.swap(true, Relaxed) {
             process::exit(ENDED);
         }
     };

@@ -100,14 +100,10 @@ impl fmt::Display for Error {
     }
 }
 
+/// As it is displayed: what a `main` that returns it prints.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Error")
-            .field("kind", &self.0.kind)
-            .field("file", &self.0.file)
-            .field("tensor", &self.0.tensor)
-            .field("key", &self.0.key)
-            .finish()
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -89,6 +89,9 @@ impl Settings {
     /// # Errors
     /// A number outside its range, with the field's name.
     pub fn sampler(&self) -> Result<Sampler> {
+        if !(self.temperature.is_finite() && self.temperature >= 0.0) {
+            return Err(Error::invalid("temperature", "a finite number of 0 or more", self.temperature));
+        }
         let greedy = self.temperature == 0.0;
         let mut chain =
             Sampler::new(if greedy { Choice::Greedy } else { Choice::Sample { seed: self.seed } });

@@ -143,7 +143,11 @@ impl<'a> Pass<'a> {
         let starts = self.rows.starts(b)?;
         let span = |(row, tokens)| {
             let first = first(row);
-            RowSpan { tokens, first, position: starts.get(row).map_or(first, |start| start + first) }
+            RowSpan {
+                tokens,
+                first,
+                position: starts.get(row).map_or(first, |start| start.saturating_add(first)),
+            }
         };
         Ok(ranges.into_iter().enumerate().map(span).collect())
     }

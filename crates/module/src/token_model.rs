@@ -33,7 +33,7 @@ pub trait TokenModel: Module {
     /// Final hidden states `[b, t, d]`; a cache in the pass has then taken the tokens in.
     ///
     /// # Errors
-    /// No tokens, an id past the vocabulary, a text past the context.
+    /// No tokens, an id past the vocabulary, a text or a position past the context.
     fn hidden(&self, tokens: ArrayView2<'_, u32>, pass: &mut Pass<'_>) -> Result<Tensor> {
         let (b, t) = tokens.dim();
         if b == 0 || t == 0 {
@@ -57,6 +57,17 @@ pub trait TokenModel: Module {
                 found,
             )
             .hint("shorten the text or generate fewer tokens"));
+        }
+        if let Some(context) = self.context()
+            && let Some((row, span)) =
+                spans.iter().enumerate().find(|(_, s)| s.position.saturating_add(s.tokens.len()) > context)
+        {
+            let found = format!("row {row}, which starts at {}", span.position);
+            return Err(Error::invalid(
+                "positions",
+                format_args!("positions below {context}, the context"),
+                found,
+            ));
         }
         let x = self.embed(tokens, pass)?; // [b, t, d]
         let hidden = self.forward(&x, pass)?; // [b, t, d]

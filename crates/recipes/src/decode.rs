@@ -1,4 +1,4 @@
-//! A tokenizer's stream as the text of a generator.
+//! A tokenizer's stream as the text of a generator. An id that the tokenizer does not have becomes U+FFFD.
 
 use formwork_generate::Text;
 use formwork_module::{Error, Result};
@@ -20,6 +20,11 @@ impl Decode {
 
 impl Text for Decode {
     fn push(&mut self, id: u32, text: &mut String) -> Result<()> {
+        // Tables of models are rounded up: a row without a token may be chosen, and a text does not end over it.
+        if self.tokenizer.piece(id).is_none() {
+            text.push(char::REPLACEMENT_CHARACTER);
+            return Ok(());
+        }
         let stream = self.stream.get_or_insert_with(|| self.tokenizer.stream());
         text.push_str(stream.push(id).map_err(Error::external)?.unwrap_or_default());
         Ok(())

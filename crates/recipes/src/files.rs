@@ -8,7 +8,7 @@ use formwork_formats::{Bytes, atomic_write};
 use formwork_module::{At, Error, Result};
 use serde_json::Value;
 
-use crate::layout::{CONFIG_FILE, SETTINGS_FILE};
+use crate::layout::PUBLISHED_FILE;
 
 /// The metadata of the GGUF file that a folder was made from, where the folder has no other place for it.
 pub(crate) const SIDECAR: &str = "metadata.gguf";
@@ -29,9 +29,6 @@ const WEIGHTS: [&str; 13] = [
     "tflite",
     "npz",
 ];
-
-/// Files of our own layout, which are written anew.
-const OURS: [&str; 2] = [CONFIG_FILE, SETTINGS_FILE];
 
 /// Folders whose files belong to the model as well.
 const FOLDERS: [&str; 1] = ["additional_chat_templates"];
@@ -133,19 +130,13 @@ impl Files {
             let path = entry.map_err(Error::external).in_file(folder.display())?.path();
             let Some(name) = path.file_name().and_then(OsStr::to_str) else { continue };
             let small = fs::metadata(&path).is_ok_and(|found| found.is_file() && found.len() <= LARGEST);
-            if small && (is_carried(name) || name == SIDECAR) {
+            let name = format!("{prefix}{name}");
+            if small && (is_carried(&name) || name == SIDECAR) {
                 let bytes = Bytes::open(&path).map_err(Error::external)?;
-                self.0.push((format!("{prefix}{name}"), bytes));
+                self.0.push((name, bytes));
             }
         }
         Ok(())
-    }
-
-    /// Those that tell about a model; not the curves and logs that a run writes beside them.
-    #[must_use]
-    pub(crate) fn described(mut self) -> Self {
-        self.0.retain(|(name, _)| DESCRIPTIONS.iter().any(|start| name.starts_with(start)));
-        self
     }
 
     /// The file of this name.
@@ -177,11 +168,11 @@ impl Files {
     }
 }
 
-/// Whether a file is no weights, nothing hidden, and none that is written anew.
+/// Whether a file tells about a model: what else lies in its folder is nobody's business.
 pub(crate) fn is_carried(name: &str) -> bool {
     let is_weights =
         WEIGHTS.iter().any(|ending| name.strip_suffix(ending).is_some_and(|stem| stem.ends_with('.')));
-    !(is_weights || name.starts_with('.') || OURS.contains(&name))
+    name == PUBLISHED_FILE || (!is_weights && DESCRIPTIONS.iter().any(|start| name.starts_with(start)))
 }
 
 #[cfg(test)]
@@ -218,5 +209,8 @@ mod tests {
         check("pytorch_model.bin", false);
         check(".gitattributes", false);
         check("formwork.json", false);
+        check("config.json", true);
+        check("notes.txt", false);
+        check("train.py", false);
     }
 }

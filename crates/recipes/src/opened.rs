@@ -41,7 +41,7 @@ impl Opened {
             Place::Ours { home, weights } => {
                 let config = config_file(&home.join(CONFIG_FILE))?.config;
                 let archive = Archive::open(&weights).map_err(Error::external)?;
-                let files = Files::read(&home)?.described();
+                let files = Files::read(&home)?;
                 let (layout, names, notes) = (Layout::Ours, Names::identity(), Vec::new());
                 plausible(&config, &archive).in_file(weights.display())?;
                 Ok(Self { layout, config, names, archive, files, notes, weights, home })

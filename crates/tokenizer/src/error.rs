@@ -170,8 +170,10 @@ pub(crate) fn invalid(field: impl Into<String>, problem: impl Into<String>) -> E
 /// The first characters of a text that may be megabytes long, fit for one line of a message.
 pub(crate) fn shorten(text: &str) -> String {
     const MOST: usize = 120;
-    match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+    let (text, more) = match text.char_indices().nth(MOST) {
+        Some((end, _)) => (&text[..end], "…"),
+        None => (text, ""),
+    };
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect::<String>() + more
 }

@@ -4,13 +4,17 @@ use std::{
     io::{self, BufRead, IsTerminal, Write},
     ops::ControlFlow,
     path::Path,
-    sync::atomic::Ordering::Relaxed,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use formwork::{
     generate::Finish,
+    module::Kind,
     recipes::{
         Loaded,
         chat::{Chat, Date, Ends, Options, Overflow, Reply},
@@ -33,10 +37,10 @@ const ANSWER: usize = 512;
 
 const EXAMPLES: &str = "\
 Each line of stdin is a message, each answer streams to stdout; an empty line is passed over, the end of stdin ends the
-conversation. Ctrl-C ends an answer. The model's own chat template is used, and what is said never becomes one of its
+conversation. Ctrl-C ends an answer, and between answers the conversation. The model's own chat template is used, and what is said never becomes one of its
 special tokens. When the conversation no longer fits --context, its oldest messages are forgotten, with a warning.
 
-With --json, a line with a JSON object follows each answer instead: ids, text, finish (end, stop or length), prompt (the
+With --json, a line with a JSON object follows each answer instead: ids, text, finish (end, stop, length or cancelled), prompt (the
 tokens of the conversation) and read (how many of them were not in the cache).
 
 Examples:
@@ -54,7 +58,7 @@ pub(super) fn define(command: Command) -> Command {
                 .value_name("TEXT")
                 .help("What the model is told before anything is said"),
         )
-        .arg(Arg::new("context").long("context").value_name("N").value_parser(value_parser!(usize)).help(
+        .arg(Arg::new("context").long("context").value_name("N").value_parser(value_parser!(u32).range(1..)).help(
             "The most tokens of the conversation [default: 4096, or the model's context if that is less]",
         ))
         .args(settings::args())
@@ -81,40 +85,57 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Result<()> {
     };
     let mut settings = settings::read(matches, settings);
     settings.max_tokens = matches.get_one("max-tokens").copied().unwrap_or(ANSWER);
-    let cancel = interrupt::flag();
+    let busy = Arc::new(AtomicBool::new(false));
+    let cancel = interrupt::between(busy.clone());
     let options = Options {
         settings,
         ends: if matches.get_flag("ignore-eos") { Ends::Settings } else { Ends::All },
-        capacity: matches.get_one("context").copied().unwrap_or(CONTEXT),
+        capacity: matches.get_one::<u32>("context").map_or(CONTEXT, |&most| most as usize),
         overflow: Overflow::DropOldest,
-        cancel: None,
+        cancel: Some(cancel.clone()),
     };
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let template = template.clone().dated(Date::from_unix(seconds)?);
     let mut chat = Chat::new(model, tokenizer, template, &options)?;
     chat.set_system(matches.get_one::<String>("system").map(String::as_str));
 
-    let (mut lines, style) = (io::stdin().lock().lines(), style(matches));
+    let (mut lines, style) = (io::stdin().lock().split(b'\n').enumerate(), style(matches));
     loop {
         ask();
-        let Some(line) = lines.next().transpose()? else { return Ok(()) };
+        let Some((at, line)) = lines.next() else { return Ok(()) };
+        let line = line.map_err(|error| Failure::failed(format_args!("stdin: {error}")))?;
+        let Ok(line) = String::from_utf8(line) else {
+            warn(format_args!("stdin: line {} is no UTF-8 text, and is passed over", at + 1));
+            continue;
+        };
         if line.trim().is_empty() {
             continue;
         }
-        let mut failed = None;
-        let reply = chat.send(line, |piece| {
-            let said = if style == Style::Text { out.stream(piece) } else { Ok(()) };
-            failed = said.err();
-            match failed.is_some() || cancel.load(Relaxed) {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
-            }
-        })?;
-        if let Some(failure) = failed {
-            return Err(failure);
+        busy.store(true, Relaxed);
+        let answered = answer(&mut chat, line.trim_end_matches('\r'), style, out);
+        busy.store(false, Relaxed);
+        let stopped = cancel.swap(false, Relaxed);
+        match answered? {
+            Some(reply) => show(&reply, style, out)?,
+            None if stopped => warn("stopped before the answer began; the message is forgotten"),
+            None => {}
         }
-        cancel.store(false, Relaxed);
-        show(&reply, style, out)?;
+    }
+}
+
+/// The answer, streamed; `None` where Ctrl-C came before it began.
+fn answer(chat: &mut Chat<'_>, line: &str, style: Style, out: &mut Output) -> Result<Option<Reply>> {
+    let mut failed = None;
+    let reply = chat.send(line, |piece| {
+        let said = if style == Style::Text { out.stream(piece) } else { Ok(()) };
+        failed = said.err();
+        if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    match (failed, reply) {
+        (Some(failure), _) => Err(failure),
+        (None, Ok(reply)) => Ok(Some(reply)),
+        (None, Err(error)) if matches!(error.kind(), Kind::Cancelled) => Ok(None),
+        (None, Err(error)) => Err(error.into()),
     }
 }
 
@@ -149,8 +170,10 @@ fn show(reply: &Reply, style: Style, out: &mut Output) -> Result<()> {
             out.flush()?;
         }
     }
-    if *finish == Finish::Length {
-        remark("(the answer was cut short by --max-tokens)");
+    match finish {
+        Finish::Length => remark("(the answer was cut short by --max-tokens)"),
+        Finish::Cancelled => remark("(stopped)"),
+        _ => {}
     }
     Ok(())
 }

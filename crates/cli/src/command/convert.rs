@@ -1,7 +1,7 @@
 //! `formwork convert`: a model from one layout to another, narrower if asked.
 
 use clap::{Arg, ArgMatches, Command};
-use formwork::recipes::{self, Convert, Line, StoredType};
+use formwork::recipes::{self, Conversion, Convert, Line, StoredType};
 use serde::Serialize;
 
 use crate::{
@@ -12,14 +12,17 @@ use crate::{
 
 const EXAMPLES: &str = "\
 SRC is a published folder, a folder or run of this project, or a GGUF file; DST is a GGUF file if it ends in .gguf, else a
-published folder. Without --type the stored types are kept and nothing is lost. With one, every matrix is stored in it, as
-far as its width allows: norms and biases stay exact, and the error of each tensor is reported.
+published folder. Without --type the stored types are kept and nothing is lost; a folder cannot hold quantised matrices, so
+one made from a quantised file needs --type f32, f16 or bf16. With a type, matrices are stored in it as far as their width
+allows, and what each tensor lost is reported; in a GGUF file norms and biases stay exact, in a folder they get the type
+too. The tokenizer, the configs, the chat template, the card (README) and the licence of a folder go into the metadata of the
+file, other files do not.
 
 With --json, the keys are bytes and tensors: a list of {name, shape, from, to, error}, error null where nothing is lost, else
 {max, rms, relative}.
 
 Examples:
-  formwork convert smollm2.gguf smollm2-folder
+  formwork convert smollm2-q8.gguf smollm2-folder --type bf16
   formwork convert smollm2-folder smollm2-q8.gguf --type q8_0";
 
 /// The arguments and their help.
@@ -53,7 +56,28 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Result<()> {
             let tensors = report.tensors.iter().map(Tensor::of).collect();
             out.json(&Report { bytes: report.bytes(), tensors })
         }
-        Style::Text => out.line(report),
+        Style::Text => {
+            out.line(&report)?;
+            match dtype {
+                Some(wanted) => out.line(got(&report, wanted)),
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+/// How many matrices have the type that was asked for.
+fn got(report: &Conversion, wanted: StoredType) -> String {
+    let wanted = wanted.to_string();
+    let matrices = || report.tensors.iter().filter(|line| line.shape.len() > 1);
+    let in_it = matrices().filter(|line| line.to.name().eq_ignore_ascii_case(&wanted)).count();
+    let all = matrices().count();
+    match in_it == all {
+        true => format!("all {all} matrices in {wanted}"),
+        false => format!(
+            "{in_it} of {all} matrices in {wanted}; the others have a width that it cannot hold, or are heads and tables, \
+             which are kept finer"
+        ),
     }
 }
 

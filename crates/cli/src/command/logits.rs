@@ -52,11 +52,26 @@ pub(super) fn run(matches: &ArgMatches, _: &mut Output) -> Result<()> {
     let input = config::read::<Input>(value).map_err(|error| failed(&error))?;
     let batch = input.batch().map_err(|problem| failed(&problem))?;
 
-    let Loaded { model, .. } = subject::load(text(matches, "model"))?;
+    let (model, output) = (text(matches, "model"), Path::new(text(matches, "output")));
+    keep_apart(output, &[Path::new(model), Path::new(text(matches, "input"))])?;
+    let Loaded { model, .. } = subject::load(model)?;
     let mut pass = Pass::infer().rows(batch.rows);
     let logits = model.logits(batch.ids.view(), Positions::All, &mut pass)?;
     let logits = logits.to_vec::<f32>()?;
-    write(Path::new(text(matches, "output")), &[batch.ids.nrows(), batch.ids.ncols(), model.vocab()], &logits)
+    write(output, &[batch.ids.nrows(), batch.ids.ncols(), model.vocab()], &logits)
+}
+
+/// Refuses to write over what is read: the input, or a file of the model.
+fn keep_apart(output: &Path, read: &[&Path]) -> Result<()> {
+    let Ok(output) = output.canonicalize() else { return Ok(()) };
+    let over = |read: &&Path| read.canonicalize().is_ok_and(|read| output.starts_with(read));
+    match read.iter().any(over) {
+        true => Err(Failure::failed(format_args!(
+            "{}: the file belongs to what is read; give --output another name",
+            output.display()
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// The file of token ids, as it is written.

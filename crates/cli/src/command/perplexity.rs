@@ -37,7 +37,7 @@ Examples:
 /// The arguments and their help.
 pub(super) fn define(command: Command) -> Command {
     let number = |name: &'static str, help: &'static str| {
-        Arg::new(name).long(name).value_name("N").value_parser(value_parser!(usize)).help(help)
+        Arg::new(name).long(name).value_name("N").value_parser(value_parser!(u32).range(1..)).help(help)
     };
     command
         .about("Measure how well a model predicts a text")
@@ -67,9 +67,10 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Result<()> {
     let Loaded { model, tokenizer, .. } = subject::load(name)?;
     let tokenizer = tokenizer_of(tokenizer.as_ref(), name)?;
 
-    let stride = matches.get_one::<usize>("stride").copied();
+    let number = |name: &str| matches.get_one::<u32>(name).map(|&number| number as usize);
+    let stride = number("stride");
     let most = model.context().unwrap_or(usize::MAX);
-    let context = matches.get_one("context").copied().unwrap_or(CONTEXT.min(most));
+    let context = number("context").unwrap_or(CONTEXT.min(most));
     // What is written in a book is text, whatever it looks like.
     let framed = Encode { frame: Frame::Template, markup: Markup::Text };
     let encode = |text: &str| tokenizer.encode_with(text, &framed).map_err(|error| failed(&error));

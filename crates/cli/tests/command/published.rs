@@ -140,6 +140,48 @@ fn logits_refuse_what_is_no_batch() {
 }
 
 #[test]
+fn logits_stay_in_the_context_and_write_over_nothing_that_is_read() {
+    let made = made();
+    let file = made.folder.file("in.json", r#"{"input_ids": [[1, 2]], "position_ids": [[150, 151]]}"#);
+    let out = made.folder.path().join("out.safetensors");
+    let run = |output: &str, parts: &[&str]| {
+        refused(&["logits", "--model", &made.published, "--input", &file, "--output", output], 1, parts);
+    };
+    run(out.to_str().expect("a path in UTF-8"), &["positions below 151", "150"]);
+    run(&file, &["in.json", "belongs to what is read"]);
+    run(&format!("{}/model.safetensors", made.published), &["belongs to what is read"]);
+}
+
+#[test]
+fn a_line_that_is_no_text_is_passed_over() {
+    let made = made();
+    let args = ["chat", "--model", &made.gguf, "--greedy", "--max-tokens", "2", "--json"];
+    let mut child = command()
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
+    child.stdin.take().expect("it is piped").write_all(b"\xff\nhello\n").expect("it reads");
+    let said = Said::from(child.wait_with_output().expect("it ends"));
+    assert_eq!((said.code, said.stdout.lines().count()), (Some(0), 1), "{said:?}");
+    assert!(said.stderr.contains("line 1 is no UTF-8"), "{said:?}");
+}
+
+#[test]
+fn a_folder_gives_a_file_what_belongs_to_the_model_and_nothing_else() {
+    let made = made();
+    std::fs::write(format!("{}/notes.txt", made.published), "private").expect("room on the disk");
+    let file = made.folder.path().join("other.gguf");
+    let file = file.to_str().expect("a path in UTF-8");
+    good(&["convert", &made.published, file]);
+    let bytes = std::fs::read(file).expect("it was just written");
+    let has = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+    assert!(has(b"<|im_start|>") && !has(b"private") && !has(b"notes.txt"));
+}
+
+#[test]
 fn a_chat_answers_line_by_line_and_special_tokens_stay_text() {
     let made = made();
     let args = ["chat", "--model", &made.gguf, "--greedy", "--max-tokens", "5", "--system", "be brief"];
@@ -196,7 +238,7 @@ fn perplexity_is_measured_with_and_without_a_stride() {
     assert_eq!(number(&run(&["--stride", "16"]), "tokens"), (all - 1) as f64);
     let args = ["perplexity", "--model", &made.gguf, "--text", &text];
     refused(&[&args[..], &["--context", "9999"]].concat(), 1, &["context", "9999", "151"]);
-    refused(&[&args[..], &["--stride", "0"]].concat(), 1, &["stride"]);
+    refused(&[&args[..], &["--stride", "0"]].concat(), 2, &["stride"]);
     refused(&["perplexity", "--model", &made.gguf, "--text", "no/such"], 1, &["no/such"]);
 }
 

@@ -166,9 +166,8 @@ fn has_template(files: &Files) -> bool {
 
 /// A name that stays inside its folder and is none of those that are written anew.
 fn is_safe(name: &str) -> bool {
-    let mut parts = name.split('/');
-    let plain = |part: &str| !part.is_empty() && is_carried(part) && !part.contains(['\\', ':', '\0']);
-    name.split('/').count() <= 2 && parts.all(plain)
+    let plain = |part: &str| !(part.is_empty() || part.starts_with('.') || part.contains(['\\', ':', '\0']));
+    is_carried(name) && name.split('/').count() <= 2 && name.split('/').all(plain)
 }
 
 /// Whether a kept `config.json` still says the model.

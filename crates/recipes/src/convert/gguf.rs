@@ -125,7 +125,7 @@ fn metadata(source: &Converted) -> Result<(Metadata, Option<Vec<f32>>, Vec<Strin
     }
     let mut notes = Vec::new();
     tokenizer(source, &mut metadata, &mut notes)?;
-    embed(source, &mut metadata)?;
+    embed(source, &mut metadata, &mut notes)?;
     Ok((metadata, rope_freqs, notes))
 }
 
@@ -215,13 +215,17 @@ fn template(files: &Files) -> Result<Option<String>> {
     }
 }
 
-/// Keeps every file of the folder that the way back would not give with the same bytes.
-fn embed(source: &Converted, metadata: &mut Metadata) -> Result<()> {
+/// Keeps every file of the model that the way back would not give with the same bytes.
+fn embed(source: &Converted, metadata: &mut Metadata, notes: &mut Vec<String>) -> Result<()> {
     let again = folder::files(metadata, source)?;
     for (name, bytes) in source.opened.files.iter() {
         // A config that is kept is left alone; one that is made anew is told the type of the weights.
         let same = name != PUBLISHED_FILE && again.get(name).is_some_and(|found| found[..] == bytes[..]);
         if same || name == SIDECAR || name == CONFIG_FILE {
+            continue;
+        }
+        if std::str::from_utf8(bytes).is_err() {
+            notes.push(format!("{name} is no text, which is all that metadata can hold: it is left out"));
             continue;
         }
         let key = match name {

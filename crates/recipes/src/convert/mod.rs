@@ -52,6 +52,15 @@ pub enum StoredType {
     Format(Format),
 }
 
+impl std::fmt::Display for StoredType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::F32 => f.write_str("f32"),
+            Self::Format(format) => format.fmt(f),
+        }
+    }
+}
+
 impl FromStr for StoredType {
     type Err = Error;
 
