@@ -36,6 +36,7 @@ mod case;
 mod check;
 mod close;
 mod contract;
+mod peak;
 mod sample;
 mod sizes;
 
@@ -44,4 +45,5 @@ pub use case::{NonFinite, OpCase};
 pub use check::{check, failures};
 pub use close::{F32, F32_GRADIENT, F64, Numbers, SLOPE, assert_close, difference};
 pub use contract::{Contract, gradients};
+pub use peak::{Cost, FILE_SLACK, PeakAllocator, mutations};
 pub use sample::{Domain, normals, sample, tensor};

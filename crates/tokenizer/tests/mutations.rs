@@ -46,8 +46,7 @@ fn count_panics() {
 /// refused, or the damage shows nothing.
 fn damage(count: u64, share: u64, mut once: impl FnMut(&mut Numbers) -> bool) {
     count_panics();
-    let asked = std::env::var("FORMWORK_MUTATIONS").ok().map(|text| text.parse().unwrap());
-    let all: u64 = asked.unwrap_or(count);
+    let all = formwork_testkit::mutations(count).end;
     let mut accepted = 0;
     for seed in 0..all {
         let before = PANICS.get();
@@ -64,6 +63,7 @@ fn survives(made: Result<Tokenizer, Error>, numbers: &mut Numbers) -> bool {
         Err(error) => {
             let error = error.to_string();
             assert!(!error.is_empty() && error.len() < 1500, "{error}");
+            assert!(!error.contains(char::is_control), "an error is one line: {error:?}");
             return false;
         }
     };
@@ -105,7 +105,7 @@ fn damaged_tokenizer_files_never_panic_nor_take_memory_they_cannot_justify() {
         if bytes.len() == texts[seed].len() || numbers.below(8) == 0 {
             bytes_of_text(&mut bytes, numbers);
         }
-        let (made, taken) = memory::most(|| Tokenizer::from_json(&bytes));
+        let (made, taken) = memory::cost(|| Tokenizer::from_json(&bytes));
         memory::check(taken, bytes.len());
         survives(made, numbers)
     });
@@ -158,7 +158,7 @@ fn damaged_configurations_never_panic_nor_take_memory_they_cannot_justify() {
         }
         let tokenizer = numbers.of(&tokenizers).clone();
         let ((template, made), taken) =
-            memory::most(|| (config::chat_template(&bytes), tokenizer.with_config(&bytes)));
+            memory::cost(|| (config::chat_template(&bytes), tokenizer.with_config(&bytes)));
         memory::check(taken, bytes.len());
         if let Err(error) = template {
             assert!(error.to_string().len() < 600, "{error}");
@@ -263,7 +263,7 @@ fn damaged_vocabularies_never_panic_nor_take_memory_they_cannot_justify() {
         // The file itself was read before; here only what is made of its lists counts.
         let Ok(file) = Gguf::from_bytes(bytes) else { return false };
         let (made, taken) =
-            memory::most(|| Vocabulary::read(file.metadata()).and_then(Tokenizer::from_vocabulary));
+            memory::cost(|| Vocabulary::read(file.metadata()).and_then(Tokenizer::from_vocabulary));
         memory::check(taken, length);
         if let Ok(tokenizer) = &made
             && numbers.below(50) == 0

@@ -3,7 +3,7 @@
 //! Among them are those that other parsers have fallen over in public, first of all the family of
 //! CVE-2024-21802: counts, lengths and dimensions that are trusted, and sums of them that wrap.
 
-use crate::memory::cost;
+use crate::memory::{cost, within};
 use crate::support_gguf::{File, array, sound, text};
 use formwork_formats::gguf::{Gguf, Kind};
 use formwork_formats::{Archive, Bytes, Dtype, ErrorKind};
@@ -18,7 +18,7 @@ fn check(file: Vec<u8>, place: Option<&str>, expected: impl Fn(&ErrorKind) -> bo
     assert_eq!(error.tensor().or(error.key()), place, "{error}");
     let text = error.to_string();
     assert!(text.len() < 600 && !text.ends_with('.') && !text.contains('\n'), "{text}");
-    taken.check(len);
+    within(taken, len);
 }
 
 /// A file with one value at the key `k`.

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::memory::{SLACK, cost, seeds};
+use crate::memory::{SLACK, cost, seeds, within};
 use crate::support::{Numbers, file, sound};
 use formwork_formats::{Archive, Bytes, ErrorKind, SafeTensors};
 
@@ -11,7 +11,7 @@ use formwork_formats::{Archive, Bytes, ErrorKind, SafeTensors};
 fn survives(bytes: &[u8]) -> bool {
     let owned = Bytes::from(bytes.to_vec());
     let (parsed, taken) = cost(|| SafeTensors::from_bytes(owned));
-    taken.check(bytes.len());
+    within(taken, bytes.len());
     let Ok(parsed) = parsed.map_err(|error| assert!(!error.to_string().is_empty())) else { return false };
     let mut total = 0;
     for entry in parsed.entries() {
@@ -135,7 +135,7 @@ fn a_damaged_index_never_panics() {
         }
         let shards = [("a.safetensors".to_owned(), Bytes::from(sound()))];
         let (opened, taken) = cost(|| Archive::from_shards(&bytes, shards));
-        taken.check(bytes.len());
+        within(taken, bytes.len());
         if let Err(error) = opened {
             assert!(!error.to_string().is_empty());
         }

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::memory::{cost, seeds};
+use crate::memory::{cost, seeds, within};
 use crate::support::Numbers;
 use crate::support_gguf::{Field, sound};
 use formwork_formats::gguf::{Gguf, Layout, Writer};
@@ -13,7 +13,7 @@ use formwork_formats::{Bytes, Entry};
 fn survives(bytes: &[u8]) -> bool {
     let owned = Bytes::from(bytes.to_vec());
     let (parsed, taken) = cost(|| Gguf::from_bytes(owned));
-    taken.check(bytes.len());
+    within(taken, bytes.len());
     let file = match parsed {
         Ok(file) => file,
         Err(error) => {
