@@ -10,7 +10,8 @@ impl Session<'_> {
     /// What the row's text and `ids` have in common at the beginning stays in the cache, what the row held beyond it is
     /// forgotten, and only the rest of `ids` goes through the model; the last token does in any case, unless its logits
     /// are known already. The result is that of a [`prompt`](Session::prompt) of `ids` in a fresh row: all of it is
-    /// prompt, and the row is awake. Other rows stay as they are.
+    /// prompt, and the row is awake. Other rows stay as they are. As with [`chunked`](Session::chunked), a model whose
+    /// position encoding changes as the text grows (dynamic NTK past its context) is the exception.
     ///
     /// Returns how many of the tokens did not have to go through the model.
     ///
@@ -42,8 +43,8 @@ impl Session<'_> {
         if done.is_err() {
             let text = &mut self.rows[row];
             (text.history, text.awake) = (held, awake);
-            // What is in the cache beyond the shared tokens may be of either text.
-            self.forget(row, shared)?;
+            // What is in the cache beyond the shared tokens may be of either text. The first error is the one to tell.
+            return self.forget(row, shared).and(done);
         }
         done
     }

@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashSet,
     fmt::Display,
     rc::Rc,
     sync::Arc,
@@ -21,6 +22,15 @@ pub struct Scope<'a> {
 struct Shared {
     slots: Cell<usize>,
     built: RefCell<Vec<String>>,
+    /// The same, to look a name up.
+    names: RefCell<HashSet<String>>,
+}
+
+impl Shared {
+    fn note(&self, path: &str) {
+        self.built.borrow_mut().push(path.to_owned());
+        self.names.borrow_mut().insert(path.to_owned());
+    }
 }
 
 /// A place in a model that needs a name of its own at run time: a cache slot, a tap, a stream of dropout masks.
@@ -78,7 +88,7 @@ impl<'a> Scope<'a> {
         {
             return Err(Error::shape("source", spec.shape, value.shape()).at(&path));
         }
-        self.shared.built.borrow_mut().push(path.clone());
+        self.shared.note(&path);
         Ok(Param::new(path, spec.shape, init, given.stored, given.value))
     }
 
@@ -95,14 +105,14 @@ impl<'a> Scope<'a> {
             let found = format!("{:?}", weight.shape());
             return Err(Error::shape("source", spec.shape, found).at(&path));
         }
-        self.shared.built.borrow_mut().push(path);
+        self.shared.note(&path);
         Ok(weight)
     }
 
     fn wanted(&self, name: &str, dims: &[usize], init: Init) -> Result<(String, Spec)> {
         let path = self.join(name);
         let spec = Spec { shape: Shape::new(dims).at(&path)?, init };
-        match self.shared.built.borrow().contains(&path) {
+        match self.shared.names.borrow().contains(&path) {
             true => Err(Error::invalid("parameter", "a name of its own", &path)
                 .hint("give each child a different name")),
             false => Ok((path, spec)),

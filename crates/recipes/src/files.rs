@@ -175,6 +175,11 @@ pub(crate) fn is_carried(name: &str) -> bool {
     name == PUBLISHED_FILE || (!is_weights && DESCRIPTIONS.iter().any(|start| name.starts_with(start)))
 }
 
+/// Whether a program that loads a model reads the file.
+pub(crate) fn is_read(name: &str) -> bool {
+    name == SIDECAR || !["LICENSE", "README"].iter().any(|start| name.starts_with(start))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

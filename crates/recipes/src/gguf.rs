@@ -57,7 +57,24 @@ fn fields(metadata: &Metadata) -> Result<Map<String, Json>> {
             found,
         ));
     }
-    Ok(told().filter_map(|(key, value)| Some((key.to_owned(), json(value)?))).collect())
+    let architecture = metadata.str("general.architecture").map_err(Error::external)?.unwrap_or_default();
+    // What describes the file may be anything; what describes the model may not be passed over.
+    let matters = |key: &str| match key.split_once('.') {
+        Some((start, _)) => start == architecture || start == "formwork",
+        None => false,
+    };
+    let mut fields = Map::new();
+    for (key, value) in told() {
+        match json(value) {
+            Some(json) => drop(fields.insert(key.to_owned(), json)),
+            None if !matters(key) => {}
+            None => {
+                let expected = "a finite number, a UTF-8 text, or a list with one for each layer";
+                return Err(Error::invalid(key, expected, value));
+            }
+        }
+    }
+    Ok(fields)
 }
 
 fn json(value: &Value) -> Option<Json> {

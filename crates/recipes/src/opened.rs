@@ -1,4 +1,4 @@
-//! A model on disk that has been looked at, and of whose numbers none has been read.
+//! A model on disk that has been looked at, and of whose numbers none has been read but those that a file holds twice.
 
 use std::path::{Path, PathBuf};
 

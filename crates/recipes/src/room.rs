@@ -1,5 +1,7 @@
 //! Whether a model fits in memory, asked before any of it is taken.
 
+use std::collections::HashSet;
+
 use formwork_checkpoint::Plan;
 use formwork_formats::{Archive, Dtype};
 use formwork_kernels::blocks::Format;
@@ -57,7 +59,10 @@ fn shown(bytes: u64) -> String {
 /// Bytes of a model's weights in memory, mapped ones included.
 pub(crate) fn needed(plan: &Plan, archive: &Archive, weights: Weights, dtype: DType) -> u64 {
     let wide = if dtype == DType::F64 { 8 } else { 4 };
+    let mut counted = HashSet::new();
     let parts = plan.tensors().iter().flat_map(|whole| whole.parts.iter().map(move |part| (whole, part)));
+    // A table that stands twice in a file is held once.
+    let parts = parts.filter(|(_, part)| counted.insert(part.ours.as_str()));
     let bytes = parts.map(|(whole, part)| {
         let numbers = part.shape.iter().fold(1u64, |product, &n| product.saturating_mul(n as u64));
         let stored = archive.entry(&whole.name).map(|entry| entry.dtype());

@@ -229,6 +229,9 @@ pub fn published(generation: &Value, config: Option<&Value>, vocab: usize) -> Re
     let mut settings = Settings { end, ban, ..Settings::default() };
     settings.ban_first = ids.read("begin_suppress_tokens", field("begin_suppress_tokens"))?;
     settings.ban_phrases = ids.phrases(field("bad_words_ids"))?;
+    // As the reference has it: a phrase that is an end token alone is not banned, or no text would end.
+    let end = &settings.end;
+    settings.ban_phrases.retain(|phrase| !matches!(phrase[..], [id] if end.contains(&id)));
 
     let number = |name: &str| -> Result<Option<f64>> {
         field(name).map(|value| value.as_f64().ok_or_else(|| wrong(name, "a number", value))).transpose()

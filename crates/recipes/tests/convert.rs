@@ -233,22 +233,11 @@ fn quantising_reports_the_error_of_each_tensor() {
     refused("q8_0.gguf", "out", None, &["type", "Q8_0", "choose f32, f16 or bf16"]);
     refused("from", "out", Some("q4_0"), &["Q4_0", "a .gguf file"]);
     refused("from", "from", None, &["another place"]);
-    assert!(StoredType::from_str_error().contains("one of f32, f16"));
+    assert!("int7".parse::<StoredType>().unwrap_err().to_string().contains("one of f32, f16"));
     to(&path("q8_0.gguf"), &path("out"), Some("f32"));
     assert!(apart(&logits(&path("q8_0.gguf")), &logits(&path("out"))) < 1e-5);
     let report = to(&path("q8_0.gguf"), &path("q4.gguf"), Some("q4_0"));
     assert!(report.worst() < 0.12 && load(path("q4.gguf")).is_ok());
-}
-
-/// What a wrong type is told.
-trait Refused {
-    fn from_str_error() -> String;
-}
-
-impl Refused for StoredType {
-    fn from_str_error() -> String {
-        "int7".parse::<StoredType>().unwrap_err().to_string()
-    }
 }
 
 #[test]
@@ -288,4 +277,40 @@ fn a_gguf_file_of_another_kind_is_refused_in_one_sentence() {
     fs::write(&path, b"GGUF\x03\0\0\0").unwrap();
     let message = load(&path).unwrap_err().to_string();
     assert!(message.contains("m.gguf"), "{message}");
+}
+
+#[test]
+fn what_changes_the_model_and_is_no_number_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("m.gguf");
+    let layout = formwork_formats::gguf::Layout::new()
+        .set("general.architecture", "llama")
+        .set("general.author", Meta::from(f32::NAN)) // describes the file, not the model
+        .set("llama.rope.freq_base", Meta::from(f32::NAN));
+    formwork_formats::gguf::Writer::create(&path, &layout).unwrap().finish().unwrap();
+    let message = load(&path).unwrap_err().to_string();
+    assert!(message.contains("llama.rope.freq_base: expected a finite number"), "{message}");
+}
+
+#[test]
+fn a_folder_with_another_models_files_is_left_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name);
+    let config = formwork_model::presets::smollm2_135m();
+    let small = |mut config: formwork_model::ModelConfig| {
+        (config.vocab, config.dim) = (7, 18);
+        config.blocks.truncate(1);
+        config
+    };
+    save(path("ours"), &small(config).build(&Seed::new(3)).unwrap(), None).unwrap();
+    fs::create_dir(path("folder")).unwrap();
+    fs::write(path("folder").join("tokenizer.json"), "another").unwrap();
+    let refused = convert(path("ours"), path("folder"), &Convert::default()).unwrap_err().to_string();
+    assert!(refused.contains("tokenizer.json") && refused.contains("another folder"), "{refused}");
+    assert!(!path("folder").join("config.json").exists());
+    fs::remove_file(path("folder").join("tokenizer.json")).unwrap();
+    // A second time replaces what the first one wrote.
+    for _ in 0..2 {
+        convert(path("ours"), path("folder"), &Convert::default()).unwrap();
+    }
 }

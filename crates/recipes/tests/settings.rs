@@ -48,8 +48,9 @@ fn fields_are_mapped() {
     check(json!({"suppress_tokens": [4, 5], "begin_suppress_tokens": [6]}), {
         Settings { ban: vec![4, 5], ban_first: vec![6], ..greedy() }
     });
-    check(json!({"bad_words_ids": [[1], [2, 3]]}), {
-        Settings { ban_phrases: vec![vec![1], vec![2, 3]], ..greedy() }
+    // An end token alone is not banned, or no text would end.
+    check(json!({"bad_words_ids": [[1], [2, 3], [4]], "eos_token_id": 4}), {
+        Settings { ban_phrases: vec![vec![1], vec![2, 3]], end: vec![4], ..greedy() }
     });
     check(json!({"stop_strings": "\n\n"}), Settings { stop: vec!["\n\n".into()], ..greedy() });
     check(json!({"stop_strings": ["a", "b"]}), Settings { stop: vec!["a".into(), "b".into()], ..greedy() });

@@ -1,6 +1,9 @@
 //! What must hold of whole models, across families, wirings and settings.
-// A test that unwraps fails where it should; helpers take views by value, as the model does.
-#![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    reason = "a test that unwraps fails where it should; helpers take views by value, as the model does"
+)]
 
 mod builder;
 mod common;

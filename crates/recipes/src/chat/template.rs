@@ -218,7 +218,7 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 /// An error of the engine in one sentence.
-#[allow(clippy::needless_pass_by_value)] // it stands in `map_err`
+#[allow(clippy::needless_pass_by_value, reason = "it stands in `map_err`")]
 fn explain(error: minijinja::Error) -> Error {
     let mut cause = error.source();
     while let Some(inner) = cause {

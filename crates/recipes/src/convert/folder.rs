@@ -16,7 +16,7 @@ use super::{
     gguf::{HUGGINGFACE, TEMPLATE},
 };
 use crate::{
-    files::{Files, SIDECAR, is_carried},
+    files::{Files, SIDECAR, is_carried, is_read},
     folder::{SHARD_BYTES, create},
     gguf::{FILES, STORED},
     layout::{Layout as Kind, PUBLISHED_FILE, TOKENIZER_FILE},
@@ -42,6 +42,7 @@ pub(super) fn write(source: &Converted, path: &Path, options: &Convert) -> Resul
         layout.tensors.iter().map(|spec| (spec.name.clone(), spec.dtype)).collect();
     let files = described(source, &types, options)?;
     create(path)?;
+    unmixed(path, &files)?;
     files.write(path)?;
     let target = |whole: &Whole| types.get(&whole.name).copied().unwrap_or(Dtype::F32);
     let transfer = Transfer::new(source);
@@ -49,6 +50,18 @@ pub(super) fn write(source: &Converted, path: &Path, options: &Convert) -> Resul
     plan.write(&mut writer, &target, &|whole, part| transfer.numbers(whole, part, target(whole)))?;
     writer.finish().map_err(Error::external)?;
     Ok(transfer.finish())
+}
+
+/// Refuses a folder with a file of another model that would not be replaced: it would be read with this one.
+fn unmixed(folder: &Path, files: &Files) -> Result<()> {
+    match Files::read(folder)?.iter().find(|(name, _)| is_read(name) && files.get(name).is_none()) {
+        Some((name, _)) => {
+            let expected = "a folder without files of another model";
+            Err(Error::invalid("convert", expected, format_args!("{name} in {}", folder.display()))
+                .hint("choose another folder, or remove the file"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The types that a GGUF file says its tensors had before they were widened, by our names.

@@ -209,7 +209,10 @@ fn ids(files: &Files, metadata: &mut Metadata) {
 /// The chat template: a file of its own, or a field of the tokenizer's config.
 fn template(files: &Files) -> Result<Option<String>> {
     match (files.get(TEMPLATE_FILE), files.get("tokenizer_config.json")) {
-        (Some(bytes), _) => Ok(Some(String::from_utf8_lossy(bytes).into_owned())),
+        (Some(bytes), _) => match std::str::from_utf8(bytes) {
+            Ok(text) => Ok(Some(text.to_owned())),
+            Err(_) => Err(Error::invalid(TEMPLATE_FILE, "UTF-8 text", "other bytes")),
+        },
         (None, Some(config)) => config::chat_template(config).map_err(Error::external),
         (None, None) => Ok(None),
     }
