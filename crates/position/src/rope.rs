@@ -42,9 +42,7 @@ use formwork_kernels::{
     Dest, Element,
     rope::{self, Direction},
 };
-use formwork_module::{
-    Acts, Error, GrowingKeys, Keys, Pass, Position, Result, RowSpan, Scope, Tensor,
-};
+use formwork_module::{Acts, Error, GrowingKeys, Keys, Pass, Position, Result, RowSpan, Scope, Tensor};
 use formwork_tensor::{GradSink, Op, Outputs, Saved, Scalar, dispatch};
 use serde::{Deserialize, Serialize};
 
