@@ -147,6 +147,10 @@ pub fn load_as(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Loaded> 
     let tokenizer = vocabulary::of(&opened)?;
     let template = manner::template(&opened)?;
     let Generation { settings, notes, .. } = manner::generation(&opened)?;
+    if let Some(gguf) = opened.archive.gguf() {
+        // A vocabulary of megabytes has been read into a table of its own.
+        gguf.release();
+    }
     let unread = if tokenizer.is_none() { vocabulary::unread(&opened) } else { None };
     let notes = opened.notes.iter().cloned().chain(notes).chain(unread).collect();
     Ok(Loaded { model, tokenizer, template, settings, notes, origin: Origin(opened) })

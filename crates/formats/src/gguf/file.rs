@@ -33,6 +33,8 @@ pub struct Gguf {
     places: HashMap<Arc<str>, usize>,
     alignment: u64,
     file: Option<Arc<Path>>,
+    /// What stands before the data.
+    head: Bytes,
 }
 
 impl Gguf {
@@ -67,8 +69,10 @@ impl Gguf {
             bytes: bytes.slice(begin..end).expect("the places were checked against the file's length"),
             file: file.clone(),
         };
+        let data = slots.iter().map(|slot| slot.begin).min().unwrap_or(bytes.len());
+        let head = bytes.slice(0..data).expect("the places were checked against the file's length");
         let entries = slots.into_iter().map(entry).collect();
-        Ok(Self { metadata, entries, places, alignment, file })
+        Ok(Self { metadata, entries, places, alignment, file, head })
     }
 
     /// What the file says about its model.
@@ -89,6 +93,11 @@ impl Gguf {
     /// What the place of every tensor in the file is a multiple of, in bytes.
     pub fn alignment(&self) -> u64 {
         self.alignment
+    }
+
+    /// As [`Bytes::release`] for all that stands before the data: the metadata, vocabulary included, once it was read.
+    pub fn release(&self) {
+        self.head.release();
     }
 
     /// Where the file came from; `None` for bytes without a name.
