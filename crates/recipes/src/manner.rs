@@ -15,7 +15,7 @@ pub(crate) const TEMPLATE_FILE: &str = "chat_template.jinja";
 /// The file that may have the template in it.
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// The key of a GGUF file's template.
-const TEMPLATE_KEY: &str = "tokenizer.chat_template";
+pub(crate) const TEMPLATE_KEY: &str = "tokenizer.chat_template";
 
 /// The template of a model that has been opened, if it has one.
 pub(crate) fn template(opened: &Opened) -> Result<Option<ChatTemplate>> {
@@ -29,7 +29,8 @@ pub(crate) fn template(opened: &Opened) -> Result<Option<ChatTemplate>> {
     source.map(|source| ChatTemplate::new(source).in_file(place.display())).transpose()
 }
 
-fn in_folder(opened: &Opened) -> Result<(Option<String>, std::path::PathBuf)> {
+/// The template among the files of a folder, and the file that has or would have it.
+pub(crate) fn in_folder(opened: &Opened) -> Result<(Option<String>, std::path::PathBuf)> {
     let place = opened.home.join(TEMPLATE_FILE);
     if let Some(bytes) = opened.files.get(TEMPLATE_FILE) {
         let text = String::from_utf8(bytes.to_vec())

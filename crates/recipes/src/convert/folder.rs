@@ -11,16 +11,13 @@ use formwork_model::{diff, published};
 use formwork_module::{Error, Result};
 use serde_json::{Map, Value as Json, json};
 
-use super::{
-    Conversion, Convert, Converted, StoredType, Transfer,
-    gguf::{HUGGINGFACE, TEMPLATE},
-};
+use super::{Conversion, Convert, Converted, StoredType, Transfer, gguf::HUGGINGFACE};
 use crate::{
     files::{Files, SIDECAR, is_carried, is_read},
     folder::{SHARD_BYTES, create},
     gguf::{FILES, STORED},
     layout::{Layout as Kind, PUBLISHED_FILE, TOKENIZER_FILE},
-    manner::TEMPLATE_FILE,
+    manner::{TEMPLATE_FILE, TEMPLATE_KEY},
     vocabulary,
 };
 
@@ -154,7 +151,7 @@ pub(super) fn files(metadata: &Metadata, source: &Converted) -> Result<Files> {
         files.set(TOKENIZER_FILE, tokenizer.to_json().as_bytes().to_vec());
     }
     if !has_template(&files)
-        && let Some(template) = metadata.get(TEMPLATE).and_then(Value::as_str)
+        && let Some(template) = metadata.get(TEMPLATE_KEY).and_then(Value::as_str)
     {
         files.set(TEMPLATE_FILE, template.as_bytes().to_vec());
     }

@@ -10,10 +10,7 @@ use formwork_formats::{
 use formwork_model::published::Gguf as Described;
 use formwork_module::{Error, Result};
 use formwork_quant::{Recipe, Role};
-use formwork_tokenizer::{
-    config,
-    gguf::{TokenType, Vocabulary},
-};
+use formwork_tokenizer::gguf::{TokenType, Vocabulary};
 use serde_json::Value as Json;
 
 use super::{Conversion, Convert, Converted, StoredType, Transfer, folder};
@@ -21,14 +18,11 @@ use crate::{
     files::{Files, SIDECAR},
     gguf::{FILES, ROPE_FREQS, STORED, type_of, value},
     layout::{CONFIG_FILE, Layout as Kind, PUBLISHED_FILE, TOKENIZER_FILE},
-    manner::TEMPLATE_FILE,
-    vocabulary,
+    manner, vocabulary,
 };
 
 /// The key under which the specification keeps a `tokenizer.json`.
 pub(super) const HUGGINGFACE: &str = "tokenizer.huggingface.json";
-/// The key of the chat template.
-pub(super) const TEMPLATE: &str = "tokenizer.chat_template";
 
 /// Writes the file.
 pub(super) fn write(source: &Converted, path: &Path, options: &Convert) -> Result<Conversion> {
@@ -158,8 +152,8 @@ fn tokenizer(source: &Converted, metadata: &mut Metadata, notes: &mut Vec<String
             )),
         }
     }
-    if let Some(template) = template(files)? {
-        metadata.set(TEMPLATE, template);
+    if let Some(template) = manner::in_folder(&source.opened)?.0 {
+        metadata.set(manner::TEMPLATE_KEY, template);
     }
     Ok(())
 }
@@ -203,18 +197,6 @@ fn ids(files: &Files, metadata: &mut Metadata) {
                 metadata.set(key, id);
             }
         }
-    }
-}
-
-/// The chat template: a file of its own, or a field of the tokenizer's config.
-fn template(files: &Files) -> Result<Option<String>> {
-    match (files.get(TEMPLATE_FILE), files.get("tokenizer_config.json")) {
-        (Some(bytes), _) => match std::str::from_utf8(bytes) {
-            Ok(text) => Ok(Some(text.to_owned())),
-            Err(_) => Err(Error::invalid(TEMPLATE_FILE, "UTF-8 text", "other bytes")),
-        },
-        (None, Some(config)) => config::chat_template(config).map_err(Error::external),
-        (None, None) => Ok(None),
     }
 }
 
