@@ -45,7 +45,7 @@
 //! A sum is not vectorised by the compiler, since that would reorder it: keep [`LANES`] partial sums in an
 //! array and add them at the end with [`sum_lanes`], which fixes the order for every instruction set.
 //!
-//! The environment variable `FORMWORK_KERNELS=scalar|avx2|avx512` (read once per process, the only one this
+//! The environment variable `FORMWORK_KERNELS=scalar|avx2|avx512|avx512dot` (read once per process, the only one this
 //! crate reads) forces a path; asking for one that the CPU lacks falls back to the best it has below that.
 
 use crate::Element;
@@ -64,6 +64,9 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, DQ and VL: 512-bit registers.
     Avx512,
+    /// AVX-512 with VNNI and BF16: sums of products of 8-bit integers and of bf16 in one instruction, as Zen 4 and
+    /// Sapphire Rapids have.
+    Avx512Dot,
 }
 
 impl Isa {
@@ -74,7 +77,12 @@ impl Isa {
             use std::arch::is_x86_feature_detected as has;
             if has!("avx2") && has!("fma") {
                 let wide = has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
-                return if wide { Isa::Avx512 } else { Isa::Avx2 };
+                let dot = has!("avx512vnni") && has!("avx512bf16");
+                return match (wide, dot) {
+                    (true, true) => Isa::Avx512Dot,
+                    (true, false) => Isa::Avx512,
+                    (false, _) => Isa::Avx2,
+                };
             }
         }
         Isa::Scalar
@@ -83,7 +91,7 @@ impl Isa {
     /// Every set that this CPU can run, [`Isa::Scalar`] first.
     pub fn available() -> impl Iterator<Item = Isa> {
         let best = Isa::detected();
-        [Isa::Scalar, Isa::Avx2, Isa::Avx512].into_iter().filter(move |&isa| isa <= best)
+        [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Dot].into_iter().filter(move |&isa| isa <= best)
     }
 
     /// `a · b + c`, rounded once where the set has a fused instruction and twice where it has not.
@@ -93,17 +101,22 @@ impl Isa {
     pub fn mul_add<T: Element>(self, a: T, b: T, c: T) -> T {
         match self {
             Isa::Scalar => a * b + c,
-            Isa::Avx2 | Isa::Avx512 => a.mul_add(b, c),
+            Isa::Avx2 | Isa::Avx512 | Isa::Avx512Dot => a.mul_add(b, c),
+        }
+    }
+
+    /// The word for it in `FORMWORK_KERNELS` and in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Scalar => "scalar",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+            Isa::Avx512Dot => "avx512dot",
         }
     }
 
     fn named(name: &str) -> Option<Isa> {
-        match name {
-            "scalar" => Some(Isa::Scalar),
-            "avx2" => Some(Isa::Avx2),
-            "avx512" => Some(Isa::Avx512),
-            _ => None,
-        }
+        [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Dot].into_iter().find(|isa| isa.name() == name)
     }
 }
 
@@ -115,13 +128,13 @@ thread_local! {
 /// best of the CPU.
 ///
 /// # Panics
-/// If `FORMWORK_KERNELS` holds another word than `scalar`, `avx2` or `avx512`.
+/// If `FORMWORK_KERNELS` holds another word than `scalar`, `avx2`, `avx512` or `avx512dot`.
 pub fn current() -> Isa {
     static DEFAULT: OnceLock<Isa> = OnceLock::new();
     FORCED.get().unwrap_or_else(|| {
         *DEFAULT.get_or_init(|| match std::env::var("FORMWORK_KERNELS") {
             Ok(name) => Isa::named(&name)
-                .unwrap_or_else(|| panic!("FORMWORK_KERNELS: expected scalar, avx2 or avx512, found {name}; unset it for the best"))
+                .unwrap_or_else(|| panic!("FORMWORK_KERNELS: expected scalar, avx2, avx512 or avx512dot, found {name}; unset it for the best"))
                 .min(Isa::detected()),
             Err(_) => Isa::detected(),
         })
@@ -149,6 +162,9 @@ pub fn dispatch<R>(f: impl FnOnce(Isa) -> R) -> R {
     match current() {
         // SAFETY: `current` never exceeds what `Isa::detected` found on this CPU.
         #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Dot => unsafe { avx512_dot(f) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => unsafe { avx512(f) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
@@ -167,6 +183,12 @@ fn avx2<R>(f: impl FnOnce(Isa) -> R) -> R {
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
 fn avx512<R>(f: impl FnOnce(Isa) -> R) -> R {
     f(Isa::Avx512)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512bf16")]
+fn avx512_dot<R>(f: impl FnOnce(Isa) -> R) -> R {
+    f(Isa::Avx512Dot)
 }
 
 /// Adds partial sums as a fixed binary tree: `(0+8)+(4+12)…`, the order that halving a register gives.
@@ -216,10 +238,10 @@ mod tests {
     }
 
     #[test]
-    fn names_of_the_override_are_the_documented_three() {
-        let found: Vec<_> =
-            ["scalar", "avx2", "avx512", "AVX2", ""].map(Isa::named).into_iter().flatten().collect();
-        assert_eq!(found, [Isa::Scalar, Isa::Avx2, Isa::Avx512]);
+    fn names_of_the_override_are_the_documented_four() {
+        let words = ["scalar", "avx2", "avx512", "avx512dot", "AVX2", ""];
+        let found: Vec<_> = words.map(Isa::named).into_iter().flatten().collect();
+        assert_eq!(found, [Isa::Scalar, Isa::Avx2, Isa::Avx512, Isa::Avx512Dot]);
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub use mask::Mask;
 pub use module::{Held, Module, Replace, Visit, VisitMut, held, params, weights_mut};
 pub use norm::Norm;
 pub use param::{Param, Stored};
-pub use pass::{Mode, Pass, Record, Tap};
+pub use pass::{Mode, Pass, Precision, Record, Tap};
 pub use position::{Acts, GrowingKeys, Keys, Position, ScoreBias};
 pub use rows::{RowSpan, Rows};
 pub use scope::{Scope, Site};

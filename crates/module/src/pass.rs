@@ -30,6 +30,21 @@ pub enum Record {
     Nothing,
 }
 
+/// In which numbers a product with a weight is computed. Sums are `f32` in each case, and a pass in `f64` always
+/// computes in `f64`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// Activations enter a product as they are, and meet the weight's numbers decoded: what a reference computes.
+    Full,
+    /// Activations are rounded to the kind of numbers that the weight is stored in: bf16 for a bf16 weight, 8-bit
+    /// integers with a scale to each block for a weight in blocks of integers. An `f32` weight meets `f32`.
+    #[default]
+    AsStored,
+    /// `f32` weights and activations are rounded to bf16 as well: mixed precision for training. Parameters,
+    /// gradients and the residual stream stay `f32`.
+    Bf16,
+}
+
 /// Looks at tensors on their way, by the name of the place.
 pub trait Tap {
     /// Called with each tensor that a module shows.
@@ -40,6 +55,7 @@ pub trait Tap {
 pub struct Pass<'a> {
     mode: Mode,
     record: Record,
+    precision: Precision,
     rows: Rows,
     cache: Option<&'a mut dyn KvCache>,
     tap: Option<&'a mut dyn Tap>,
@@ -61,7 +77,15 @@ impl<'a> Pass<'a> {
 
     fn new(mode: Mode) -> Self {
         let record = if mode == Mode::Infer { Record::Nothing } else { Record::Tape };
-        Self { mode, record, rows: Rows::default(), cache: None, tap: None, cancel: None, aux: Vec::new() }
+        let (precision, rows) = (Precision::default(), Rows::default());
+        Self { mode, record, precision, rows, cache: None, tap: None, cancel: None, aux: Vec::new() }
+    }
+
+    /// Sets in which numbers products are computed.
+    #[must_use]
+    pub fn in_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
     }
 
     /// Sets whether a tape is left; evaluation with dropout off but gradients on, say, is `infer().recording(Record::Tape)`.
@@ -107,6 +131,11 @@ impl<'a> Pass<'a> {
     /// Whether parameters that learn are tracked.
     pub fn record(&self) -> Record {
         self.record
+    }
+
+    /// In which numbers products are computed.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The one way from a parameter to a tensor that learns.
@@ -177,7 +206,7 @@ impl<'a> Pass<'a> {
 impl fmt::Debug for Pass<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut pass = f.debug_struct("Pass");
-        pass.field("mode", &self.mode).field("record", &self.record).field("rows", &self.rows);
+        pass.field("mode", &self.mode).field("record", &self.record).field("precision", &self.precision).field("rows", &self.rows);
         pass.field("cached", &self.cache.is_some()).finish_non_exhaustive()
     }
 }

@@ -102,7 +102,7 @@ pub(super) fn product<T: Element>(
     if let Some(factors) = vector::Factors::of((a, b), depth, out, write) {
         match isa {
             // SAFETY: the instruction set is in use, and the last elements of both factors are within them.
-            Isa::Avx512 => return unsafe { vector::avx512(factors) },
+            Isa::Avx512 | Isa::Avx512Dot => return unsafe { vector::avx512(factors) },
             // SAFETY: as above.
             Isa::Avx2 => return unsafe { vector::avx2(factors) },
             Isa::Scalar => {}
