@@ -28,6 +28,7 @@ mod report;
 mod save;
 mod snapshot;
 mod source;
+mod types;
 mod write;
 
 pub use formwork_module::State;
@@ -36,4 +37,5 @@ pub use report::{Found, Missing, Report, Reshaped};
 pub use save::{Keep, Saving, save, save_as, to_bytes};
 pub use snapshot::Snapshot;
 pub use source::{Checkpoint, Hold, load, load_as};
+pub use types::{dtype_of, format_of};
 pub use write::{Numbers, Sink};

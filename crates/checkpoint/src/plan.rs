@@ -22,6 +22,7 @@ use formwork_module::{Error, Held, Result};
 use crate::{
     Report,
     names::{Names, Order},
+    types::format_of,
 };
 
 /// A tensor of a layout, and the parameters that it consists of.
@@ -254,5 +255,5 @@ pub(crate) fn entry<'a>(archive: &'a Archive, whole: &Whole) -> Result<&'a Entry
 
 /// The block format of a file's type, or `None` for plain numbers.
 pub(crate) fn blocks(dtype: Dtype) -> Option<formwork_kernels::blocks::Format> {
-    (dtype.block() > 1).then(|| formwork_kernels::blocks::Format::from_name(dtype.name())).flatten()
+    format_of(dtype).filter(|format| format.block() > 1)
 }

@@ -8,7 +8,8 @@ use formwork_module::{DType, Error, Held, Param, Result, Stored, Tensor};
 use crate::{
     names::Names,
     plan::{Part, Plan, Whole},
-    write::{Numbers, Sink, dtype_of},
+    types::dtype_of,
+    write::{Numbers, Sink},
 };
 
 /// The type in which numbers are written. A matrix in blocks is written as it is.

@@ -6,7 +6,8 @@ use formwork_module::{Blocks, DType, Error, Result, Tensor};
 
 use crate::{
     names::Order,
-    plan::{self, Part, Plan, Whole},
+    plan::{Part, Plan, Whole},
+    types::{dtype_of, format_of},
 };
 
 /// Rows of a transposed tensor that are put together at once.
@@ -78,32 +79,46 @@ impl Numbers {
         }
     }
 
-    fn bytes(&self) -> Option<&[u8]> {
-        match self {
-            Numbers::Tensor(_) => None,
-            Numbers::Blocks(blocks) => Some(blocks.bytes()),
-            Numbers::Stored { bytes, .. } => Some(bytes),
+    /// The bytes of a parameter, where it has any; as many as its type takes for its shape, whatever was claimed.
+    fn bytes(&self, shape: &[usize]) -> Result<Option<&[u8]>> {
+        let bytes: &[u8] = match self {
+            Numbers::Tensor(_) => return Ok(None),
+            Numbers::Blocks(blocks) => blocks.bytes(),
+            Numbers::Stored { bytes, .. } => bytes,
+        };
+        let dtype = self.dtype();
+        match dtype.size_of(shape) {
+            Some(size) if size == bytes.len() => Ok(Some(bytes)),
+            size => {
+                let expected = match size {
+                    Some(size) => format!("{size} bytes, which {shape:?} in {dtype} has"),
+                    None => format!("rows of whole blocks, which {shape:?} in {dtype} does not have"),
+                };
+                Err(Error::invalid("checkpoint", expected, format_args!("{} bytes", bytes.len())))
+            }
         }
+    }
+
+    /// The bytes, where they can stand in a file of the type `target` as they are.
+    fn raw(&self, shape: &[usize], target: Dtype) -> Result<Option<&[u8]>> {
+        if self.dtype() == target { self.bytes(shape) } else { Ok(None) }
     }
 
     /// As 32-bit numbers, or 64-bit ones where they are wider; bytes are decoded.
     ///
     /// # Errors
-    /// Bytes that are not those of the shape, or of no floating-point type.
+    /// Numbers or bytes that are not those of the shape, or of no floating-point type.
     pub fn into_tensor(self, shape: &[usize]) -> Result<Tensor> {
         let dtype = self.dtype();
-        let elements: usize = shape.iter().product();
         let bytes = match &self {
-            Numbers::Tensor(tensor) => return tensor.compact(),
-            Numbers::Blocks(blocks) => blocks.bytes(),
-            Numbers::Stored { bytes, .. } => bytes,
-        };
-        if let Some(format) = blocks::Format::from_name(dtype.name()) {
-            if format.row_bytes(elements) != Some(bytes.len()) {
-                let expected = format!("{shape:?} in {format}");
-                return Err(Error::invalid("checkpoint", expected, format_args!("{} bytes", bytes.len())));
+            Numbers::Tensor(tensor) if **tensor.shape() == *shape => return tensor.compact(),
+            Numbers::Tensor(tensor) => {
+                return Err(Error::shape("checkpoint", format_args!("{shape:?}"), tensor.shape()));
             }
-            let mut values = vec![0f32; elements];
+            stored => stored.bytes(shape)?.unwrap_or_default(),
+        };
+        if let Some(format) = format_of(dtype) {
+            let mut values = vec![0f32; shape.iter().product()];
             blocks::decode(format, bytes, &mut values);
             return Tensor::from_vec(values, shape);
         }
@@ -117,11 +132,6 @@ impl Numbers {
 
 fn words<T, const N: usize>(bytes: &[u8], decode: impl Fn([u8; N]) -> T) -> Vec<T> {
     bytes.as_chunks().0.iter().map(|word| decode(*word)).collect()
-}
-
-/// The type under which a file holds a block format.
-pub(crate) fn dtype_of(format: blocks::Format) -> Dtype {
-    Dtype::from_name(&format.name().to_uppercase()).expect("every format has a type of its name")
 }
 
 impl Plan {
@@ -157,9 +167,7 @@ impl Plan {
 /// The rows of one part, one after another.
 fn stacked(whole: &Whole, part: &Part, target: Dtype, numbers: Numbers, sink: &mut dyn Sink) -> Result<()> {
     let name = &whole.name;
-    if numbers.dtype() == target
-        && let Some(bytes) = numbers.bytes()
-    {
+    if let Some(bytes) = numbers.raw(&part.shape, target)? {
         let width = bytes.len() / part.rows().max(1);
         return in_their_order(part, width, bytes, &mut |rows| sink.append_bytes(name, rows));
     }
@@ -194,14 +202,17 @@ fn in_their_order<T: Copy>(
 
 /// All parts of a transposed tensor, a few of its rows at a time.
 fn side_by_side(whole: &Whole, target: Dtype, parts: Vec<Numbers>, sink: &mut dyn Sink) -> Result<()> {
-    let raw = |part: &Numbers| part.dtype() == target && part.bytes().is_some();
-    if parts.iter().all(raw) && plan::blocks(target).is_none() {
-        let bytes: Vec<&[u8]> = parts.iter().filter_map(Numbers::bytes).collect();
+    let raw = parts.iter().zip(&whole.parts).map(|(numbers, part)| numbers.raw(&part.shape, target));
+    // All of them or none: as soon as one is to be converted, all are.
+    let raw = raw.collect::<Result<Option<Vec<&[u8]>>>>()?;
+    if let Some(bytes) = raw.filter(|_| target.block() == 1) {
         let append = &mut |rows: &[u8]| sink.append_bytes(&whole.name, rows);
-        return match target.size_of(&[1]) {
-            Some(8) => tiles(whole, &words_of::<8>(&bytes), &mut |rows| append(rows.as_flattened())),
-            Some(4) => tiles(whole, &words_of::<4>(&bytes), &mut |rows| append(rows.as_flattened())),
-            _ => tiles(whole, &words_of::<2>(&bytes), &mut |rows| append(rows.as_flattened())),
+        return match target.block_bytes() {
+            8 => tiles(whole, &words_of::<8>(&bytes), &mut |rows| append(rows.as_flattened())),
+            4 => tiles(whole, &words_of::<4>(&bytes), &mut |rows| append(rows.as_flattened())),
+            2 => tiles(whole, &words_of::<2>(&bytes), &mut |rows| append(rows.as_flattened())),
+            1 => tiles(whole, &words_of::<1>(&bytes), &mut |rows| append(rows.as_flattened())),
+            width => Err(Error::invalid("checkpoint", "numbers of 1, 2, 4 or 8 bytes", width)),
         };
     }
     let wide = parts.into_iter().zip(&whole.parts).map(|(numbers, part)| numbers.into_tensor(&part.shape));

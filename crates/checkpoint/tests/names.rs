@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use formwork_checkpoint::{
-    Checkpoint, Keep, Plan, load_as,
+    Checkpoint, Keep, Numbers, Plan, load_as,
     names::{Names, Piece},
     save_as,
 };
@@ -376,4 +376,35 @@ fn a_layout_without_a_place_for_a_parameter_says_which() {
     check(Names::new([Piece::new("q.bias", "q").transposed()]), &["q.bias", "a matrix", "[12]"]);
     let unequal = [Piece::new("v.weight", "x"), Piece::new("out.weight", "x")];
     check(Names::new(unequal), &["out.weight", "stack", "[5, 3]"]);
+}
+
+#[test]
+fn bytes_that_are_not_as_many_as_their_type_claims_are_refused() {
+    let shapes = || [("q", vec![2, 3]), ("k", vec![2, 3])];
+    let transposed = Plan::new(shapes(), &Names::new(["q", "k"].map(|p| Piece::new(p, "qk").transposed())));
+    let stacked = Plan::new(shapes(), &Names::new(["q", "k"].map(|p| Piece::new(p, "qk"))));
+    for plan in [transposed.unwrap(), stacked.unwrap()] {
+        let write = |dtype: Dtype, target: Dtype, bytes: usize| {
+            let layout = Layout::new().tensor("qk", target, &plan.tensors()[0].shape);
+            let mut file = Vec::new();
+            let mut writer = Writer::new(&mut file, &layout).unwrap();
+            let stored = |_: &_, _: &_| Ok(Numbers::Stored { dtype, bytes: vec![0u8; bytes].into() });
+            plan.write(&mut writer, &|_| target, &stored).map_err(|error| error.to_string())
+        };
+        let check = |dtype: Dtype, target: Dtype, bytes: usize, words: &[&str]| {
+            let message = write(dtype, target, bytes).unwrap_err();
+            assert!(words.iter().all(|word| message.contains(word)), "{message}");
+        };
+        for (dtype, size) in [(Dtype::U8, 6), (Dtype::F16, 12), (Dtype::F32, 24), (Dtype::F64, 48)] {
+            write(dtype, dtype, size).unwrap();
+            for wrong in [0, size - 1, size + 1, 2 * size] {
+                let expected = format!("{size} bytes, which [2, 3] in {dtype} has");
+                check(dtype, dtype, wrong, &["qk: checkpoint", &expected, &format!("found {wrong} bytes")]);
+            }
+        }
+        // The same where the numbers are to be converted, and for rows that hold no whole block.
+        check(Dtype::F32, Dtype::F64, 23, &["24 bytes", "found 23"]);
+        check(Dtype::F16, Dtype::F32, 13, &["12 bytes", "found 13"]);
+        check(Dtype::Q8_0, Dtype::F32, 34, &["rows of whole blocks", "[2, 3] in Q8_0"]);
+    }
 }

@@ -36,6 +36,14 @@ pub struct Difference {
     pub b: Option<Value>,
 }
 
+impl Difference {
+    /// Whether both are the same number in 32 bits, to which GGUF files round: 1e-5 and 9.999999747e-6.
+    pub fn is_rounding(&self) -> bool {
+        let number = |value: &Option<Value>| value.as_ref().and_then(Value::as_f64).map(|x| x as f32);
+        number(&self.a).is_some() && number(&self.a) == number(&self.b)
+    }
+}
+
 /// `field: a | b`, with `-` where a config does not give the field.
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

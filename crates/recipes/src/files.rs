@@ -73,10 +73,19 @@ pub(crate) fn read_json(path: &Path) -> Result<Bytes> {
     Ok(bytes)
 }
 
-/// As [`serde_json::from_slice`] for bytes that [`read_json`] gave; `what` is the thing for the message.
+/// As [`parsed`] for bytes that [`read_json`] gave.
 pub(crate) fn json(bytes: &[u8], what: &str) -> Result<Value> {
     serde_json::from_slice(bytes)
         .map_err(|error| Error::invalid(what, "JSON", error).hint("the file may be cut short"))
+}
+
+/// JSON from anywhere as values, if it is no larger than any config; `what` is the thing for the message.
+///
+/// # Errors
+/// Those of [`read_json`], and text that is no JSON.
+pub(crate) fn parsed(bytes: &[u8], what: &str) -> Result<Value> {
+    bounded(bytes)?;
+    json(bytes, what)
 }
 
 /// Refuses JSON text that would be far larger as values.

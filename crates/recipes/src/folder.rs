@@ -12,11 +12,12 @@
 
 use std::{path::Path, sync::Arc};
 
-use formwork_checkpoint::{Checkpoint, Keep, Plan, Saving, save_as};
+use formwork_checkpoint::{Checkpoint, Keep, Plan, Saving, format_of, save_as};
 use formwork_formats::{Dtype, Entry, atomic_write, gguf::Metadata};
 use formwork_generate::Settings;
 use formwork_model::{Builder, Hooks, ModelConfig, Outline, Transformer};
-use formwork_module::{At, DType, Error, Module, Result, Weight, held};
+use formwork_module::{At, Blocks, DType, Error, Module, Result, Weight, held};
+use formwork_quant::Quantised;
 use formwork_tokenizer::Tokenizer;
 
 use crate::{
@@ -48,7 +49,7 @@ pub enum Weights {
 impl Weights {
     /// Whether a matrix of this type stays in its blocks.
     pub(crate) fn keeps(self, dtype: Dtype) -> bool {
-        self == Weights::Stored && room::format(dtype).is_some()
+        self == Weights::Stored && format_of(dtype).is_some()
     }
 
     fn of(self, layout: Layout) -> Self {
@@ -164,9 +165,12 @@ fn build(opened: &Opened, options: &LoadOptions) -> Result<Transformer> {
     let weights = options.weights.of(opened.layout);
     options.memory.holds(room::needed(&plan, archive, weights, options.dtype))?;
     let hold = |path: &str, entry: &Entry| -> Result<Option<Arc<dyn Weight>>> {
-        match (room::format(entry.dtype()), entry.shape()) {
+        match (format_of(entry.dtype()), entry.shape()) {
             (Some(format), &[out, inp]) => {
-                formwork_quant::weight(path, [out, inp], format, entry.bytes().clone()).map(Some)
+                let (bytes, pages) = (entry.bytes().clone(), entry.bytes().clone());
+                let blocks =
+                    Blocks::new(path, [out, inp], format, bytes)?.released_by(move || pages.release());
+                Ok(Some(Arc::new(Quantised::new(blocks))))
             }
             _ => Ok(None),
         }

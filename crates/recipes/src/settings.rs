@@ -22,6 +22,7 @@
 
 use std::path::Path;
 
+use formwork_formats::Bytes;
 use formwork_generate::Settings;
 use formwork_module::{At, Error, Result, config};
 use serde_json::{Map, Value};
@@ -53,35 +54,58 @@ pub struct Generation {
 /// # Errors
 /// A file that is broken, a number out of range, or a published field that would change the result and is not supported.
 pub fn read(folder: &Path, vocab: usize) -> Result<Generation> {
-    if let Some(value) = json(&folder.join(GENERATION_FILE))? {
+    let file = |name: &str| {
+        let path = folder.join(name);
+        if path.is_file() { files::read_json(&path).map(Some) } else { Ok(None) }
+    };
+    found(&file, &|name| folder.join(name).display().to_string(), vocab)
+}
+
+/// As [`read`] for files in memory: `file` gives the bytes of the one of a name.
+///
+/// # Errors
+/// Those of [`read`].
+///
+/// ```
+/// use formwork_recipes::settings::from_files;
+/// let file = |name: &str| (name == "generation.json").then(|| br#"{"temperature": 0.3}"#.to_vec());
+/// assert_eq!(from_files(&file, 512)?.settings.temperature, 0.3);
+/// # Ok::<(), formwork_module::Error>(())
+/// ```
+pub fn from_files(file: &dyn Fn(&str) -> Option<Vec<u8>>, vocab: usize) -> Result<Generation> {
+    found(&|name| Ok(file(name).map(Bytes::from)), &str::to_owned, vocab)
+}
+
+/// What files say, wherever they are: `file` gives the bytes of the one of a name, `place` what a message calls it.
+pub(crate) fn found(
+    file: &dyn Fn(&str) -> Result<Option<Bytes>>,
+    place: &dyn Fn(&str) -> String,
+    vocab: usize,
+) -> Result<Generation> {
+    let json = |name: &str| match file(name)? {
+        Some(bytes) => files::parsed(&bytes, "settings").in_file(place(name)).map(Some),
+        None => Ok(None),
+    };
+    if let Some(value) = json(GENERATION_FILE)? {
         let own = || -> Result<Settings> {
             let settings: Settings = config::read(value)?;
             // Here a number out of range is the file's fault, later it would be taken for a flag's.
             settings.request()?;
             Ok(settings)
         };
-        let settings = own().in_file(folder.join(GENERATION_FILE).display())?;
+        let settings = own().in_file(place(GENERATION_FILE))?;
         return Ok(Generation { settings, ..Generation::default() });
     }
-    let config = json(&folder.join(CONFIG))?;
-    match json(&folder.join(PUBLISHED_FILE))? {
-        Some(value) => {
-            published(&value, config.as_ref(), vocab).in_file(folder.join(PUBLISHED_FILE).display())
-        }
+    let config = json(CONFIG)?;
+    match json(PUBLISHED_FILE)? {
+        Some(value) => published(&value, config.as_ref(), vocab).in_file(place(PUBLISHED_FILE)),
         None => {
             let nothing = Value::Object(Map::new());
-            let found = published(&nothing, config.as_ref(), vocab).in_file(folder.join(CONFIG).display())?;
+            let found = published(&nothing, config.as_ref(), vocab).in_file(place(CONFIG))?;
             let settings = Settings { end: found.settings.end, ..Settings::default() };
             Ok(Generation { settings, ..found })
         }
     }
-}
-
-fn json(path: &Path) -> Result<Option<Value>> {
-    if !path.is_file() {
-        return Ok(None);
-    }
-    files::json(&files::read_json(path)?, "settings").in_file(path.display()).map(Some)
 }
 
 /// Fields that concern speed, memory, what is returned, or who wrote the file; and two that transformers itself no
@@ -320,14 +344,14 @@ fn wrong(name: &str, expected: &str, found: &Value) -> Error {
     Error::invalid(name, expected, shown(found))
 }
 
-/// A value, shortened.
+/// A value, shortened, without characters that a terminal would obey.
 fn shown(value: &Value) -> String {
     const MOST: usize = 60;
     let text = value.to_string();
-    match text.char_indices().nth(MOST) {
-        Some((at, _)) => format!("{}…", &text[..at]),
-        None => text,
-    }
+    let is_plain = |c: &char| !c.is_control();
+    let start: String = text.chars().take(MOST).filter(is_plain).collect();
+    let more = if text.chars().nth(MOST).is_some() { "…" } else { "" };
+    format!("{start}{more}")
 }
 
 fn kind(value: &Value) -> &'static str {

@@ -110,7 +110,8 @@ impl fmt::Display for Error {
             Error::Invalid { field, problem } => write!(f, "tokenizer.json: {field}: {problem}"),
             Error::Vocabulary { field, problem } => write!(f, "gguf: {field}: {problem}"),
             Error::Unsayable { part, problem } => write!(f, "write a gguf vocabulary: {part}: {problem}"),
-            Error::Config { field, problem } => write!(f, "tokenizer_config.json: {field}: {problem}"),
+            // Which of the two files it is, the caller knows.
+            Error::Config { field, problem } => write!(f, "{field}: {problem}"),
             Error::Training { problem } => write!(f, "train tokenizer: {problem}"),
             Error::UnknownText { text, at } => write!(
                 f,

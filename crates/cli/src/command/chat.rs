@@ -1,7 +1,7 @@
-//! `formwork chat`: a conversation, a message per line.
+//! `formwork chat`: a conversation.
 
 use std::{
-    io::{self, BufRead, IsTerminal, Write},
+    io::{self, IsTerminal, Write},
     ops::ControlFlow,
     path::Path,
     sync::{
@@ -26,6 +26,7 @@ use crate::{
     command::{generate::tokenizer_of, json_flag, model_arg, style, text},
     failure::{Failure, Result},
     interrupt,
+    messages::{Messages, Turn},
     output::{Output, Style, remark, warn},
     settings, subject,
 };
@@ -37,7 +38,7 @@ const ANSWER: usize = 512;
 
 const EXAMPLES: &str = "\
 Each line of stdin is a message, each answer streams to stdout; an empty line is passed over, the end of stdin ends the
-conversation. Ctrl-C ends an answer, and between answers the conversation. The model's own chat template is used, and what
+conversation. A message of several lines begins and ends with \"\"\". Ctrl-C ends an answer, and between answers the conversation. The model's own chat template is used, and what
 is said never becomes one of its special tokens. When the conversation no longer fits --context, its oldest messages are
 forgotten, with a warning.
 
@@ -46,7 +47,8 @@ prompt (the tokens of the conversation) and read (how many of them were not in t
 
 Examples:
   formwork chat --model smollm2.gguf
-  echo \"What is the capital of France?\" | formwork chat --model smollm2.gguf --greedy --system \"Answer in one word.\"";
+  echo \"What is the capital of France?\" | formwork chat --model smollm2.gguf --greedy --system \"Answer in one word.\"
+  printf '\"\"\"Is this a haiku?\\n\\nAn old silent pond\"\"\"\\n' | formwork chat --model smollm2.gguf";
 
 /// The arguments and their help.
 pub(super) fn define(command: Command) -> Command {
@@ -67,7 +69,7 @@ pub(super) fn define(command: Command) -> Command {
         .after_help(EXAMPLES)
 }
 
-/// Answers line by line until stdin ends.
+/// Answers message by message until stdin ends.
 pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Result<()> {
     let name = text(matches, "model");
     settings::check(matches)?;
@@ -100,20 +102,10 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Result<()> {
     let mut chat = Chat::new(model, tokenizer, template, &options)?;
     chat.set_system(matches.get_one::<String>("system").map(String::as_str));
 
-    let (mut lines, style) = (io::stdin().lock().split(b'\n').enumerate(), style(matches));
-    loop {
-        ask();
-        let Some((at, line)) = lines.next() else { return Ok(()) };
-        let line = line.map_err(|error| Failure::failed(format_args!("stdin: {error}")))?;
-        let Ok(line) = String::from_utf8(line) else {
-            warn(format_args!("stdin: line {} is no UTF-8 text, and is passed over", at + 1));
-            continue;
-        };
-        if line.trim().is_empty() {
-            continue;
-        }
+    let (mut messages, style) = (Messages::new(io::stdin().lock()), style(matches));
+    while let Some(message) = messages.next(&ask)? {
         busy.store(true, Relaxed);
-        let answered = answer(&mut chat, line.trim_end_matches('\r'), style, out);
+        let answered = answer(&mut chat, &message, style, out);
         busy.store(false, Relaxed);
         let stopped = cancel.swap(false, Relaxed);
         match answered? {
@@ -122,12 +114,13 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Result<()> {
             None => {}
         }
     }
+    Ok(())
 }
 
 /// The answer, streamed; `None` where Ctrl-C came before it began.
-fn answer(chat: &mut Chat<'_>, line: &str, style: Style, out: &mut Output) -> Result<Option<Reply>> {
+fn answer(chat: &mut Chat<'_>, message: &str, style: Style, out: &mut Output) -> Result<Option<Reply>> {
     let mut failed = None;
-    let reply = chat.send(line, |piece| {
+    let reply = chat.send(message, |piece| {
         let said = if style == Style::Text { out.stream(piece) } else { Ok(()) };
         failed = said.err();
         if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -141,11 +134,12 @@ fn answer(chat: &mut Chat<'_>, line: &str, style: Style, out: &mut Output) -> Re
 }
 
 /// A mark for a person that it is their turn.
-fn ask() {
+fn ask(turn: Turn) {
+    let mark = if turn == Turn::Begin { "> " } else { ". " };
     if io::stdin().is_terminal() && io::stderr().is_terminal() {
         let mut stderr = io::stderr();
         // A mark that cannot be written is no reason to fail.
-        let _ = write!(stderr, "> ").and_then(|()| stderr.flush());
+        let _ = stderr.write_all(mark.as_bytes()).and_then(|()| stderr.flush());
     }
 }
 

@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use crate::{At, Error, Result};
 
 /// More layers than any model has, so that a mistyped number is an error and not a full memory.
-pub(crate) const MAX_LAYERS: usize = 10_000;
+pub(crate) const MAX_LAYERS: usize = 2048;
 
 const CYCLE: &str = "cycle";
 const RANGES: &str = "ranges";

@@ -64,9 +64,16 @@ impl ModelConfig {
         rate(attn.dropout)?;
         let (heads, kv_heads, head_dim) = (attn.heads, attn.kv_heads, attn.head_dim);
         let sizes = Settings { kv_heads, head_dim, ..Settings::new(self.dim, heads) }.sizes()?;
+        if sizes.head_dim > MAX_HEAD_DIM {
+            let expected = format!("at most {MAX_HEAD_DIM}, far above every model");
+            return Err(Error::invalid("head_dim", expected, sizes.head_dim));
+        }
         fits(["heads · head_dim", "dim"], sizes.heads * sizes.head_dim, self.dim)
     }
 }
+
+/// The widest head that is taken. Rotary positions keep a table of its frequencies, before any weight is looked at.
+const MAX_HEAD_DIM: usize = 1 << 14;
 
 fn positive(name: &str, size: usize) -> Result<()> {
     if size == 0 {

@@ -31,10 +31,11 @@ use std::{
 };
 
 use formwork_module::{Error, Result};
-use formwork_tokenizer::Tokenizer;
+use formwork_tokenizer::{Tokenizer, config};
 use minijinja::{AutoEscape, Environment, ErrorKind, Value, syntax::SyntaxConfig, value::Serde};
 
 use super::{Date, Message, json, keep, python, source};
+use crate::files::bounded;
 
 /// The name under which the engine knows the template.
 const NAME: &str = "chat";
@@ -103,6 +104,15 @@ impl ChatTemplate {
         guarded(|| environment.add_template_owned(NAME, prepared.source))?.map_err(explain)?;
         let literals = prepared.literals.into();
         Ok(Self { source, environment, variables: BTreeMap::new(), literals })
+    }
+
+    /// The source of the template in a `tokenizer_config.json`, if it has one: of several the one named `default`.
+    ///
+    /// # Errors
+    /// Text that is no JSON, or larger than any config, and a field that is no template.
+    pub fn source_in(json: &[u8]) -> Result<Option<String>> {
+        bounded(json)?;
+        config::chat_template(json).map_err(Error::external)
     }
 
     /// The template as it was given.

@@ -2,21 +2,24 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use formwork_checkpoint::{Plan, Sink, Whole};
+use formwork_checkpoint::{Plan, Sink, Whole, dtype_of};
 use formwork_formats::{
     Dtype, Entry,
     gguf::{Gguf, Layout, Metadata, Value, Writer},
 };
-use formwork_model::published::Gguf as Described;
-use formwork_module::{Error, Result};
+use formwork_model::{
+    Difference,
+    published::{Gguf as Described, Tensors},
+};
+use formwork_module::{At, Error, Result};
 use formwork_quant::{Recipe, Role};
 use formwork_tokenizer::gguf::{TokenType, Vocabulary};
 use serde_json::Value as Json;
 
-use super::{Conversion, Convert, Converted, StoredType, Transfer, folder};
+use super::{Conversion, Convert, Converted, StoredType, Transfer, agree::contradiction, described};
 use crate::{
-    files::{Files, SIDECAR},
-    gguf::{FILES, ROPE_FREQS, STORED, type_of, value},
+    files::{Files, SIDECAR, parsed},
+    gguf::{self, FILES, ROPE_FREQS, STORED, is_about, type_of, value},
     layout::{CONFIG_FILE, Layout as Kind, PUBLISHED_FILE, TOKENIZER_FILE},
     manner, vocabulary,
 };
@@ -38,7 +41,7 @@ pub(super) fn write(source: &Converted, path: &Path, options: &Convert) -> Resul
         }
         layout = layout.tensor(&whole.name, to, &whole.shape);
     }
-    let (mut metadata, factors, notes) = metadata(source)?;
+    let (mut metadata, factors, notes) = metadata(source, &layout)?;
     if !stored.is_empty() {
         metadata.set(STORED, serde_json::to_string(&stored).map_err(Error::external)?);
     }
@@ -84,8 +87,7 @@ fn dtype(source: &Converted, whole: &Whole, options: &Convert) -> Result<Dtype> 
         (StoredType::Format(format), Ok(shape)) => Recipe::new(format).format(role, shape),
         _ => None,
     };
-    let named = format.and_then(|format| Dtype::from_name(&format.name().to_uppercase()));
-    Ok(named.unwrap_or(Dtype::F32))
+    Ok(format.map_or(Dtype::F32, dtype_of))
 }
 
 /// Tensors of a GGUF file that are no parameters and stay.
@@ -96,31 +98,68 @@ fn others<'a>(source: &'a Converted, plan: &Plan) -> Vec<&'a Entry> {
     }
 }
 
-/// The metadata of the file, the factors of its RoPE frequencies where they are no tensor of the source, and notes.
-fn metadata(source: &Converted) -> Result<(Metadata, Option<Vec<f32>>, Vec<String>)> {
+/// The metadata of the file with the tensors of `layout`, the factors of its RoPE frequencies where they are no tensor of
+/// the source, and notes.
+fn metadata(source: &Converted, layout: &Layout) -> Result<(Metadata, Option<Vec<f32>>, Vec<String>)> {
     if let Some(gguf) = source.archive().gguf() {
         return Ok((gguf.metadata().clone(), None, Vec::new()));
     }
-    let files = &source.opened.files;
-    let mut metadata = Metadata::new();
-    if let Some(bytes) = files.get(SIDECAR) {
-        let kept = Gguf::from_bytes(bytes.clone()).map_err(Error::external)?;
-        metadata = kept.metadata().clone();
-    }
-    let Described { metadata: described, rope_freqs } = source.family.to_gguf(&source.config)?;
-    for (key, json) in described {
-        let value = value(&key, &json)?;
-        if !metadata.get(&key).is_some_and(|found| means(found, &value)) {
-            metadata.set(key, value);
-        }
-    }
+    let described = source.family.to_gguf(&source.config)?;
+    let (mut metadata, mut notes) = about(source, &described, layout)?;
     if !metadata.contains("general.name") && !source.config.name.is_empty() {
         metadata.set("general.name", source.config.name.as_str());
     }
-    let mut notes = Vec::new();
     tokenizer(source, &mut metadata, &mut notes)?;
     embed(source, &mut metadata, &mut notes)?;
-    Ok((metadata, rope_freqs, notes))
+    Ok((metadata, described.rope_freqs, notes))
+}
+
+/// What the file says of the model: what the config says, and of an earlier GGUF file what does not contradict it.
+///
+/// A config may have been edited since the folder was made. What was a key and is a default now, such as a scaling of
+/// positions that was taken out, would then come back with the keys that nobody wrote again; so the metadata is read as
+/// whoever loads the file will read it.
+fn about(source: &Converted, described: &Described, layout: &Layout) -> Result<(Metadata, Vec<String>)> {
+    let Some(bytes) = source.opened.files.get(SIDECAR) else {
+        let metadata = told(Metadata::new(), described)?;
+        return agreed(source, &metadata, described, layout).map(|()| (metadata, Vec::new()));
+    };
+    let kept = Gguf::from_bytes(bytes.clone()).map_err(Error::external);
+    let kept = kept.in_file(source.opened.home.join(SIDECAR).display())?.metadata().clone();
+    let metadata = told(kept.clone(), described)?;
+    let Err(error) = agreed(source, &metadata, described, layout) else { return Ok((metadata, Vec::new())) };
+    let family = source.family.name();
+    let rest = kept.iter().filter(|(key, _)| !is_about(family, key));
+    let metadata = told(rest.map(|(key, value)| (key, value.clone())).collect(), described)?;
+    agreed(source, &metadata, described, layout)?;
+    Ok((metadata, vec![format!("{error}: what {SIDECAR} says of the model is left out")]))
+}
+
+/// The metadata with what the config says of the model; a value that means the same stays as it is.
+fn told(mut metadata: Metadata, described: &Described) -> Result<Metadata> {
+    for (key, json) in &described.metadata {
+        let value = value(key, json)?;
+        if !metadata.get(key).is_some_and(|found| means(found, &value)) {
+            metadata.set(key.clone(), value);
+        }
+    }
+    Ok(metadata)
+}
+
+/// Refuses metadata that would be read as another model.
+fn agreed(source: &Converted, metadata: &Metadata, described: &Described, layout: &Layout) -> Result<()> {
+    let spec = |name: &str| layout.tensors.iter().find(|spec| spec.name == name);
+    let shape = |name: &str| spec(name).map(|spec| spec.shape.clone());
+    let tensors = Tensors { shape: &shape, rope_freqs: described.rope_freqs.clone() };
+    let read = gguf::described(metadata, &tensors)?;
+    match contradiction(&read.config, &source.config) {
+        None => Ok(()),
+        Some(Difference { field, a, b }) => {
+            let text = |value: Option<Json>| value.map_or("nothing".to_owned(), |value| value.to_string());
+            let expected = format!("{}, as the config says", text(b));
+            Err(Error::invalid(field, expected, format_args!("{}, as the metadata says", text(a))))
+        }
+    }
 }
 
 /// Whether two values say the same number or text, in whatever type.
@@ -144,7 +183,7 @@ fn tokenizer(source: &Converted, metadata: &mut Metadata, notes: &mut Vec<String
         match tokenizer.to_vocabulary() {
             Ok(vocabulary) => {
                 padded(vocabulary, source.config.vocab).write(metadata);
-                ids(files, metadata);
+                ids(files, metadata)?;
             }
             Err(error) => notes.push(format!(
                 "{TOKENIZER_FILE} cannot be said as a vocabulary of GGUF ({error}): it is kept whole, and other programs \
@@ -177,14 +216,14 @@ fn padded(mut vocabulary: Vocabulary, rows: usize) -> Vocabulary {
 const UNLIKELY: f32 = -1000.0;
 
 /// Token ids that only the configs of the model name.
-fn ids(files: &Files, metadata: &mut Metadata) {
+fn ids(files: &Files, metadata: &mut Metadata) -> Result<()> {
     let known = [
         ("bos_token_id", "bos_token_id"),
         ("eos_token_id", "eos_token_id"),
         ("pad_token_id", "padding_token_id"),
     ];
     for file in ["generation_config.json", PUBLISHED_FILE] {
-        let json = files.get(file).and_then(|bytes| serde_json::from_slice::<Json>(bytes).ok());
+        let json = files.get(file).map(|bytes| parsed(bytes, file)).transpose()?;
         for (name, key) in known {
             let key = format!("tokenizer.ggml.{key}");
             let id = json.as_ref().and_then(|json| json.get(name)).and_then(|id| match id {
@@ -198,11 +237,12 @@ fn ids(files: &Files, metadata: &mut Metadata) {
             }
         }
     }
+    Ok(())
 }
 
 /// Keeps every file of the model that the way back would not give with the same bytes.
 fn embed(source: &Converted, metadata: &mut Metadata, notes: &mut Vec<String>) -> Result<()> {
-    let again = folder::files(metadata, source)?;
+    let again = described::files(metadata, source)?;
     for (name, bytes) in source.opened.files.iter() {
         // A config that is kept is left alone; one that is made anew is told the type of the weights.
         let same = name != PUBLISHED_FILE && again.get(name).is_some_and(|found| found[..] == bytes[..]);

@@ -8,6 +8,8 @@
 //! - what the other side has no place for travels with it: a folder's files in keys `formwork.file.*` of the metadata,
 //!   metadata in a file `metadata.gguf` of the folder.
 
+mod agree;
+mod described;
 mod folder;
 mod gguf;
 mod report;
@@ -15,7 +17,7 @@ mod report;
 use std::{cell::RefCell, path::Path, str::FromStr};
 
 use formwork_checkpoint::{
-    Numbers, Part, Plan, Whole,
+    Numbers, Part, Plan, Whole, format_of,
     names::{Names, Piece},
 };
 use formwork_formats::{Archive, Bytes, Dtype};
@@ -33,7 +35,6 @@ pub use report::{Conversion, Line};
 use crate::{
     layout::{Layout, is_gguf},
     opened::Opened,
-    room,
 };
 
 /// What a conversion is to do beside changing the layout.
@@ -241,7 +242,7 @@ fn cast(numbers: Numbers, part: &Part, to: Dtype) -> Result<(Numbers, Option<Ten
     let wide = numbers.into_tensor(&part.shape)?;
     let narrowed = (wide.dtype() == DType::F64).then(|| narrow(&wide)).transpose()?;
     let wide = narrowed.unwrap_or(wide);
-    let Some(format) = room::format(to) else {
+    let Some(format) = format_of(to) else {
         // From 16 bits or blocks nothing is lost; from 64 bits half an ulp, which no one would look at.
         return match to {
             Dtype::F32 => Ok((Numbers::Tensor(wide), None)),

@@ -7,7 +7,7 @@ use crate::error::{Result, shorten};
 use crate::gguf::check::{Checked, refuse};
 use crate::gguf::class::Classes;
 use crate::gguf::decode::hex;
-use crate::gguf::engine::{Cuts, Model, Prefix, is_text, next_word};
+use crate::gguf::engine::{ByteLevel, Cuts, Model, Prefix, Sentences, is_text, next_word};
 use crate::gguf::merges::Merges;
 use crate::gguf::partition::Takes;
 use crate::gguf::rules::{self, Begins, RULES};
@@ -42,10 +42,8 @@ pub(crate) fn byte_level(
     };
     let merges = Merges::read(&vocabulary.merges, &checked.pieces)?;
     let bytes = std::array::from_fn(|byte| checked.pieces.id(character(byte as u8).encode_utf8(&mut [0; 4])));
-    Ok((
-        Model::Bytes { rule, classes: Box::new(Classes::new()), bytes: Box::new(bytes), merges },
-        rule.begins,
-    ))
+    let tables = ByteLevel { rule, classes: Box::new(Classes::new()), bytes: Box::new(bytes), merges };
+    Ok((Model::Bytes(tables), rule.begins))
 }
 
 /// The tables of a SentencePiece vocabulary.
@@ -79,14 +77,14 @@ pub(crate) fn sentences(vocabulary: &Vocabulary, checked: &Checked) -> Result<Mo
     } else {
         Cuts::Nowhere
     };
-    Ok(Model::Sentences { prefix, bytes: Box::new(bytes), longest, cuts })
+    Ok(Model::Sentences(Sentences { prefix, bytes: Box::new(bytes), longest, cuts }))
 }
 
 /// The tokens with a part to play: what the file says, llama.cpp's numbers where it says nothing, and names.
 pub(crate) fn special(vocabulary: &Vocabulary, checked: &Checked, model: &Model) -> Special {
     let default = |id: Option<u32>, number: u32| match model {
-        Model::Sentences { .. } => id.or(Some(number).filter(|id| (*id as usize) < checked.pieces.vocab())),
-        Model::Bytes { .. } => id,
+        Model::Sentences(_) => id.or(Some(number).filter(|id| (*id as usize) < checked.pieces.vocab())),
+        Model::Bytes(_) => id,
     };
     let named = |name: &str| checked.pieces.id(name);
     let mut end: Vec<u32> =

@@ -44,24 +44,32 @@ pub(crate) struct Engine {
 #[derive(Debug)]
 pub(crate) enum Model {
     /// Byte-level byte-pair encoding of words.
-    Bytes {
-        rule: &'static Rule,
-        classes: Box<Classes>,
-        /// The token of each byte.
-        bytes: Box<[Option<u32>; 256]>,
-        /// A pair's rank and the token it makes.
-        merges: Merges,
-    },
+    Bytes(ByteLevel),
     /// SentencePiece's byte-pair encoding of whole texts.
-    Sentences {
-        prefix: Prefix,
-        /// The token of each byte, for characters without one.
-        bytes: Box<[Option<u32>; 256]>,
-        /// The length of the longest token.
-        longest: usize,
-        /// Where a text may be cut without changing its tokens.
-        cuts: Cuts,
-    },
+    Sentences(Sentences),
+}
+
+/// The tables of byte-level byte-pair encoding.
+#[derive(Debug)]
+pub(crate) struct ByteLevel {
+    pub(crate) rule: &'static Rule,
+    pub(crate) classes: Box<Classes>,
+    /// The token of each byte.
+    pub(crate) bytes: Box<[Option<u32>; 256]>,
+    /// A pair's rank and the token it makes.
+    pub(crate) merges: Merges,
+}
+
+/// The tables of SentencePiece's byte-pair encoding.
+#[derive(Debug)]
+pub(crate) struct Sentences {
+    pub(crate) prefix: Prefix,
+    /// The token of each byte, for characters without one.
+    pub(crate) bytes: Box<[Option<u32>; 256]>,
+    /// The length of the longest token.
+    pub(crate) longest: usize,
+    /// Where a text may be cut without changing its tokens.
+    pub(crate) cuts: Cuts,
 }
 
 /// Where a SentencePiece text may be cut. Its merges run over the whole text, but none can reach over a place that no
@@ -113,7 +121,7 @@ impl Engine {
             }
         };
         let begin = framed(vocabulary.add_bos.unwrap_or(begins == Begins::WithToken), special.begin, "bos")?;
-        let default_end = matches!(model, Model::Sentences { .. }).then_some(2);
+        let default_end = matches!(model, Model::Sentences(_)).then_some(2);
         let end = vocabulary.eos.or(default_end.filter(|id| (*id as usize) < checked.pieces.vocab()));
         let end = framed(vocabulary.add_eos.unwrap_or(false), end, "eos")?;
 
@@ -149,8 +157,8 @@ impl Engine {
         Vocabulary {
             tokens: pieces.iter().map(|(id, text)| if is_empty(id) { "" } else { text }).collect(),
             merges: match &self.model {
-                Model::Bytes { merges, .. } => merges.lines(pieces),
-                Model::Sentences { .. } => Texts::new(),
+                Model::Bytes(ByteLevel { merges, .. }) => merges.lines(pieces),
+                Model::Sentences(_) => Texts::new(),
             },
             ..self.said.clone()
         }
@@ -169,16 +177,16 @@ impl Engine {
     /// How ordinary pieces are written.
     pub(crate) fn written(&self) -> Written {
         match self.model {
-            Model::Bytes { .. } => Written::Bytes,
-            Model::Sentences { .. } => Written::Spaces,
+            Model::Bytes(_) => Written::Bytes,
+            Model::Sentences(_) => Written::Spaces,
         }
     }
 
     /// Whether the first space of a decoded text is not part of it.
     pub(crate) fn prefix(&self) -> Prefix {
-        match self.model {
-            Model::Bytes { .. } => Prefix::Nothing,
-            Model::Sentences { prefix, .. } => prefix,
+        match &self.model {
+            Model::Bytes(_) => Prefix::Nothing,
+            Model::Sentences(model) => model.prefix,
         }
     }
 
@@ -210,11 +218,11 @@ impl Engine {
             };
             let (part, from) = (&text[range.clone()], ids.len());
             match &self.model {
-                Model::Bytes { .. } => self.words(part, pieces, &mut words, ids),
-                Model::Sentences { prefix, .. } => {
-                    let space = if *prefix == Prefix::Space && after_token { "▁" } else { "" };
+                Model::Bytes(model) => self.words(model, part, pieces, &mut words, ids),
+                Model::Sentences(model) => {
+                    let space = if model.prefix == Prefix::Space && after_token { "▁" } else { "" };
                     let part = Part { space, text: part, at: range.start };
-                    self.sentence(&part, pieces, &mut sentences, ids)?;
+                    self.sentence(model, &part, pieces, &mut sentences, ids)?;
                 }
             }
             after_token = false;
@@ -235,14 +243,13 @@ impl Engine {
     /// Encodes text word by word. Bytes without a token are dropped, as llama.cpp does.
     fn words(
         &self,
+        model: &ByteLevel,
         text: &str,
         pieces: &Pieces,
         (merging, spelled): &mut (Merging<Reverse<u32>>, String),
         ids: &mut Vec<u32>,
     ) {
-        let Model::Bytes { rule, classes, bytes, merges } = &self.model else {
-            unreachable!("only byte-level vocabularies have words")
-        };
+        let ByteLevel { rule, classes, bytes, merges } = model;
         for range in cut(text, rule.patterns, classes) {
             let word = &text[range];
             if rule.words == Words::WholeFirst {
@@ -266,14 +273,13 @@ impl Engine {
     /// Encodes a whole text.
     fn sentence(
         &self,
+        model: &Sentences,
         part: &Part<'_>,
         pieces: &Pieces,
         (merging, text): &mut (Merging<Score>, String),
         ids: &mut Vec<u32>,
     ) -> Result<()> {
-        let Model::Sentences { bytes, longest, cuts, .. } = &self.model else {
-            unreachable!("only SentencePiece vocabularies have sentences")
-        };
+        let Sentences { bytes, longest, cuts, .. } = model;
         text.clear();
         text.push_str(part.space);
         for (i, stretch) in part.text.split(' ').enumerate() {

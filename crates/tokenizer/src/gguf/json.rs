@@ -40,7 +40,7 @@ pub(crate) fn file(engine: &Engine, pieces: &Pieces) -> TokenizerFile {
     let name = |id: u32| vocab[id as usize].0.as_str();
     let post_processor = template(engine, name);
     match &engine.model {
-        engine::Model::Bytes { rule, merges, .. } => {
+        engine::Model::Bytes(engine::ByteLevel { rule, merges, .. }) => {
             let merges =
                 merges.iter().map(|[left, right]| Merge(name(left).into(), name(right).into())).collect();
             let whole = (rule.words == Words::WholeFirst).then_some(true);
@@ -52,7 +52,7 @@ pub(crate) fn file(engine: &Engine, pieces: &Pieces) -> TokenizerFile {
                 ..TokenizerFile::new(Model { ignore_merges: whole, ..Model::bpe(vocab, merges) })
             }
         }
-        engine::Model::Sentences { prefix, .. } => {
+        engine::Model::Sentences(engine::Sentences { prefix, .. }) => {
             let unknown = engine.special.unknown.map(|id| name(id).to_owned());
             let merges = ranked_pairs(engine.scores(), &vocab, types)
                 .into_iter()
