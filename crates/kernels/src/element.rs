@@ -25,9 +25,9 @@ use std::iter::Sum;
 use std::ops::{AddAssign, MulAssign, SubAssign};
 
 mod sealed {
-    use crate::matmul::external::Gemm;
+    use crate::matmul::tile::Tiled;
 
-    pub trait Sealed: Gemm {}
+    pub trait Sealed: Tiled {}
     impl Sealed for f32 {}
     impl Sealed for f64 {}
 }
@@ -216,7 +216,7 @@ fn polynomial<const N: usize>(c: &[f32; N], x: f32) -> f32 {
 
 /// Clamps and lets NaN through, in the form that becomes two instructions.
 #[inline(always)]
-#[allow(clippy::manual_clamp)] // `f32::clamp` asserts its bounds, which leaves a branch at low optimisation
+#[allow(clippy::manual_clamp, reason = "`f32::clamp` asserts its bounds, which leaves a branch at low optimisation")]
 fn clamp(x: f32, low: f32, high: f32) -> f32 {
     let x = if x < low { low } else { x };
     if x > high { high } else { x }

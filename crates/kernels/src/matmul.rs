@@ -3,16 +3,14 @@
 //! `A` is `[rows, depth]`, `B` is `[depth, cols]`, `out` is `[rows, cols]`; a transposition is a [`Mat`] with its
 //! strides exchanged, and costs nothing. A linear layer is `y = x·Wᵀ`, its adjoints are `dy·W` and `dyᵀ·x`.
 //!
-//! One of three paths does the work, chosen by shape and strides alone:
-//! - up to eight rows against `Wᵀ` (up to 32 if `W` is large), which is what decoding does: our own row products,
-//!   which allocate nothing and give a row the same bits alone and in the batch;
-//! - everything else: the `gemm` crate, one call per tile of the output. It packs operands into memory that it
-//!   takes from the system for each call (at most about a copy of the tile's operands);
-//! - everything else while another instruction set than the CPU's best is forced: our own blocked loop, which
-//!   allocates nothing either. The crate cannot be held to a set. For it a row of a batch equals the row alone.
+//! One of two paths does the work, chosen by shape and strides alone:
+//! - up to eight rows against `Wᵀ` (up to 16 if `W` is large), which is what decoding does, or a few columns: dot
+//!   products of rows as they lie, which give a row the same bits alone and in the batch;
+//! - everything else: tiles in registers over panels packed for them, compiled for each instruction set.
 //!
-//! Outputs are cut into tiles by shape alone, so any number of threads gives the same bits. The crate fits its
-//! blocks to the caches it finds, so the last bits may differ between machines.
+//! [`matmul_bf16`] rounds both operands to bf16 on their way into the panels. Nothing is taken from the system once the
+//! threads have the memory for packing, a few megabytes each, and outputs are cut into tasks by shape alone, so any
+//! number of threads gives the same bits, on any machine with the same instruction set.
 //!
 //! ```
 //! use formwork_kernels::{matmul::{Mat, MatMut, matmul}, Write};
@@ -29,18 +27,23 @@
 //! assert_eq!(dw, [10.0 + 13.0, 20.0 + 16.0]);
 //! ```
 
-pub(crate) mod external;
+pub(crate) mod bf16;
+pub(crate) mod grid;
+mod numbers;
 mod panels;
 mod plan;
 mod product;
 mod reference;
+mod register;
 mod rows;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tile;
+pub(crate) mod transpose;
 
 pub use reference::reference;
 
-use crate::isa::{self, Isa};
+use crate::isa;
 use crate::team::parallel;
 use crate::{Element, Write};
 use plan::Plan;
@@ -120,6 +123,13 @@ pub struct Batch {
     pub out_step: usize,
 }
 
+impl Batch {
+    /// The batch of the transposed products.
+    fn exchanged(self) -> Self {
+        Batch { a_step: self.b_step, b_step: self.a_step, ..self }
+    }
+}
+
 /// `out = alpha · a · b`, or `out += alpha · a · b`; see the [module](self).
 ///
 /// Not a number and infinity propagate as in a sum of products. A depth of 0 stores zeros or adds nothing.
@@ -143,68 +153,97 @@ pub fn matmul_batched<T: Element>(
     write: Write,
     batch: Batch,
 ) {
-    check(&out, &a, &b, &batch);
-    if batch.count == 0 || out.rows == 0 || out.cols == 0 {
-        return;
+    let Some(first) = first(out, &a, &b, alpha, write, &batch) else { return };
+    if rows::take(&first) {
+        // Few columns are few rows of the transposed product.
+        let exchange = first.rows > first.cols && !rows::few(&first);
+        let (first, batch) = if exchange { (first.exchanged(), batch.exchanged()) } else { (first, batch) };
+        let plan = Plan::of(batch.count, first.rows, first.cols, first.depth);
+        parallel(plan.tasks(), |task| {
+            for part in plan.parts(task) {
+                // SAFETY: `first` showed that every matrix of every product lies within its data; the plan's parts
+                // lie within the product and no two of them share an element of an output.
+                unsafe { rows::run(first.of_batch(&batch, part.index).tile(0..first.rows, part.cols)) };
+            }
+        });
+    } else {
+        // SAFETY: the current instruction set is one that the CPU has; the rest as above.
+        unsafe { panels::batch(numbers::Plain::<T>::on(isa::current()), first, &batch) };
     }
+}
+
+/// [`matmul`] with both operands rounded to bf16 and sums in `f32`: about twice as fast where the CPU multiplies pairs
+/// of bf16.
+///
+/// Rounding is to the nearest, ties to even; on every instruction set, of which those without such products widen the
+/// rounded numbers again. With them, numbers and sums below the smallest normal `f32` count as 0.
+///
+/// # Panics
+/// As [`matmul`].
+///
+/// ```
+/// use formwork_kernels::{matmul::{Mat, MatMut, matmul_bf16}, Write};
+/// let (a, b) = ([1.0 + 1.0 / 512.0, 3.0], [2.0, 0.5]); // the first rounds to 1
+/// let mut out = [f32::NAN];
+/// let (a, b) = (Mat::row_major(&a, 1, 2), Mat::row_major(&b, 2, 1));
+/// matmul_bf16(MatMut::row_major(&mut out, 1, 1), a, b, 1.0, Write::Store);
+/// assert_eq!(out, [3.5]);
+/// ```
+pub fn matmul_bf16(out: MatMut<'_, f32>, a: Mat<'_, f32>, b: Mat<'_, f32>, alpha: f32, write: Write) {
+    let out_step = out.data.len();
+    matmul_bf16_batched(out, a, b, alpha, write, Batch { count: 1, a_step: 0, b_step: 0, out_step });
+}
+
+/// [`matmul_bf16`] for `batch.count` products; the matrices describe the first one and hold the data of all.
+///
+/// # Panics
+/// As [`matmul_batched`].
+pub fn matmul_bf16_batched(
+    out: MatMut<'_, f32>,
+    a: Mat<'_, f32>,
+    b: Mat<'_, f32>,
+    alpha: f32,
+    write: Write,
+    batch: Batch,
+) {
+    let Some(first) = first(out, &a, &b, alpha, write, &batch) else { return };
+    let isa = isa::current();
+    // SAFETY: the current instruction set is one that the CPU has; `first` showed that every matrix of every product
+    // lies within its data.
+    unsafe {
+        match bf16::Dot::on(isa) {
+            Some(dot) => panels::batch(dot, first, &batch),
+            None => panels::batch(bf16::Widened::on(isa), first, &batch),
+        }
+    }
+}
+
+/// The first product of a batch, all of which lie within their data; `None` if there is nothing to write.
+///
+/// # Panics
+/// As [`matmul_batched`].
+fn first<T: Element>(
+    out: MatMut<'_, T>,
+    a: &Mat<'_, T>,
+    b: &Mat<'_, T>,
+    alpha: T,
+    write: Write,
+    batch: &Batch,
+) -> Option<Product<T>> {
+    check(&out, a, b, batch);
     let MatMut { data, rows, cols, row_stride } = out;
-    let first = Product {
+    (batch.count > 0 && rows > 0 && cols > 0).then(|| Product {
         rows,
         cols,
         depth: a.cols,
-        a: View::of(&a),
-        b: View::of(&b),
+        a: View::of(a),
+        b: View::of(b),
         out: data.as_mut_ptr(),
         out_stride: row_stride,
+        out_step: 1,
         alpha,
         write,
-    };
-    let path = Path::of(&first);
-    let plan = Plan::of(path, batch.count, first.rows, first.cols, first.depth);
-    parallel(plan.tasks(), |task| {
-        for part in plan.parts(task) {
-            // SAFETY: `check` showed that every matrix of every product lies within its data; the plan's parts
-            // lie within the product and no two of them share an element of an output.
-            unsafe { path.run(first.of_batch(&batch, part.index).tile(part.rows, part.cols)) };
-        }
-    });
-}
-
-/// Who computes a tile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Path {
-    /// Row products against a transposed matrix.
-    Rows,
-    /// The `gemm` crate.
-    External,
-    /// Our own blocked loop.
-    Panels,
-}
-
-impl Path {
-    fn of<T: Element>(p: &Product<T>) -> Path {
-        let isa = isa::current();
-        if rows::take(p) {
-            Path::Rows
-        } else if isa == Isa::detected() && (isa != Isa::Scalar || cfg!(not(target_arch = "x86_64"))) {
-            Path::External
-        } else {
-            Path::Panels
-        }
-    }
-
-    /// # Safety
-    /// As [`Product`] says.
-    unsafe fn run<T: Element>(self, p: Product<T>) {
-        // SAFETY: handed on.
-        unsafe {
-            match self {
-                Path::Rows => rows::run(p),
-                Path::External => external::run(p),
-                Path::Panels => panels::run(p),
-            }
-        }
-    }
+    })
 }
 
 /// How many elements a strided matrix reaches over; `None` if that is beyond counting.

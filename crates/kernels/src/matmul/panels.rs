@@ -1,100 +1,273 @@
-//! Our own blocked product, compiled for each instruction set: what runs where one is forced.
+//! Products through packed panels and tiles of registers.
 //!
-//! A panel of `b`, [`DEPTH`] × [`WIDTH`], is packed onto the stack; blocks of [`HEIGHT`] rows of `a` run down it
-//! with their sums in registers. Every element is one sum over the depth in blocks of [`DEPTH`], in order,
-//! whatever the shape around it.
+//! The scheme of Goto & van de Geijn 2008, <https://doi.org/10.1145/1356052.1356053>: a block of the right operand
+//! becomes panels that stay in a second-level cache, and all rows of the left one pass over it, a tile at a time. The
+//! left operand is read where it lies if its depth is contiguous; else it is packed first, once for all threads. Memory
+//! for both is the threads' own and stays with them.
+//!
+//! Every element is a sum over blocks of the depth, in order, whatever the shape around it: a row or a column has the
+//! same bits in every product of the same depth that comes here.
 
+use super::Batch;
+use super::grid::{self, Pieces, Shape};
+use super::numbers::Numbers;
 use super::product::{Product, View};
-use crate::isa::{self, Isa};
-use crate::{Element, Write};
+use super::tile::{Call, Tiles};
+use super::transpose::transpose;
+use crate::{Write, scratch, team::parallel};
 
-const HEIGHT: usize = 4;
-const WIDTH: usize = 16;
-const DEPTH: usize = 128;
+/// Rows for which packing a contiguous right operand costs more than it wins.
+const FEW: usize = 64;
+/// Steps of rows that are packed by a task: some microseconds.
+const PACKED: usize = 1 << 14;
 
-/// # Safety
-/// As [`Product`] says.
-pub(super) unsafe fn run<T: Element>(p: Product<T>) {
-    isa::dispatch(
-        #[inline(always)]
-        // SAFETY: handed on.
-        |isa| unsafe { body(isa, p) },
-    );
+/// Columns side by side, in panels: step `s` of column `c` is at
+/// `start[c / width · panel + s · step + c % width]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Right<R> {
+    pub(crate) start: *const R,
+    pub(crate) width: usize,
+    pub(crate) panel: usize,
+    pub(crate) step: usize,
 }
 
+// SAFETY: an address alone; who follows it from another thread vouches for it.
+unsafe impl<R: Sync> Sync for Right<R> {}
+
+impl<R> Right<R> {
+    /// Panels of `steps` steps of `width` columns, one after another.
+    pub(crate) fn packed(start: *const R, width: usize, steps: usize) -> Self {
+        Right { start, width, panel: width * steps, step: width }
+    }
+}
+
+/// Where memory of a thread is lent from: whole cache lines.
+#[derive(Clone, Copy, Default)]
+#[repr(align(64))]
+struct Line {
+    _bytes: [u64; 8],
+}
+
+/// Runs `f` on room for `count` numbers, of which nothing is known.
+pub(crate) fn with_room<V, R>(count: usize, f: impl FnOnce(*mut V) -> R) -> R {
+    let lines = (count * size_of::<V>()).div_ceil(size_of::<Line>());
+    scratch::with(lines, |lines: &mut [Line]| f(lines.as_mut_ptr().cast()))
+}
+
+/// All products of a batch: one after another, each shared by the threads, or several to a task.
+///
+/// # Safety
+/// As [`Product`] says, for every product.
+pub(super) unsafe fn batch<N: Numbers>(numbers: N, first: Product<N::Out>, batch: &Batch) {
+    let together = grid::together(shape(&numbers, &first), batch.count);
+    if together == 0 {
+        for i in 0..batch.count {
+            // SAFETY: the caller's promise.
+            unsafe { run(&numbers, first.of_batch(batch, i)) };
+        }
+        return;
+    }
+    parallel(batch.count.div_ceil(together), |task| {
+        for i in task * together..batch.count.min((task + 1) * together) {
+            // SAFETY: the caller's promise; inside a task nothing is shared further.
+            unsafe { run(&numbers, first.of_batch(batch, i)) };
+        }
+    });
+}
+
+fn shape<N: Numbers>(numbers: &N, p: &Product<N::Out>) -> Shape {
+    let tiles = numbers.tiles();
+    let (tile, unit) = (tiles.rows(), tiles.cols().div_ceil(2));
+    Shape { rows: p.rows, cols: p.cols, steps: p.depth.div_ceil(N::DEPTH), tile, unit }
+}
+
+/// The numbers of the depth that some steps stand for.
+fn numbers_of<N: Numbers>(steps: &std::ops::Range<usize>, depth: usize) -> std::ops::Range<usize> {
+    steps.start * N::DEPTH..(steps.end * N::DEPTH).min(depth)
+}
+
+/// The product, on the team if it is large enough to be shared.
+///
 /// # Safety
 /// As [`Product`] says.
-#[inline(always)]
-unsafe fn body<T: Element>(isa: Isa, p: Product<T>) {
-    let mut panel = [[T::zero(); WIDTH]; DEPTH];
-    let mut k = 0;
-    // Once even for a depth of 0, which stores zeros.
-    loop {
-        let depth = DEPTH.min(p.depth - k);
-        let write = if k == 0 { p.write } else { Write::Add };
-        for j in (0..p.cols).step_by(WIDTH) {
-            let width = WIDTH.min(p.cols - j);
-            // SAFETY: [k, k + depth) × [j, j + width) lies within `b`.
-            unsafe { pack(&mut panel[..depth], p.b.from(k, j), width) };
-            for i in (0..p.rows).step_by(HEIGHT) {
-                let block = Product { write, depth, a: p.a.from(0, k), ..p };
-                let block = block.tile(i..(i + HEIGHT).min(p.rows), j..j + width);
-                // SAFETY: a part of the product that the caller vouches for.
+unsafe fn run<N: Numbers>(numbers: &N, p: Product<N::Out>) {
+    if narrow(&p) {
+        // SAFETY: the product itself.
+        unsafe { exchanged(numbers, p) };
+        return;
+    }
+    let shape = shape(numbers, &p);
+    let blocks = grid::blocks(shape.steps);
+    if let Some(left) = N::left_in_place(p.a, p.rows, p.depth) {
+        // SAFETY: the product itself.
+        unsafe { in_parts(numbers, p, left, 0..blocks.count()) };
+        return;
+    }
+    let [rows, depths] = grid::regions(shape, size_of::<N::Left>());
+    // A line more than needed, so that rows do not meet in the same sets of a cache.
+    let stride = (depths.longest() * blocks.longest()).next_multiple_of(16) + 16;
+    with_room(rows.longest() * stride, |room: *mut N::Left| {
+        let left = View { data: room.cast_const(), row_stride: stride, col_stride: 1 };
+        for rows in rows.iter() {
+            for depth in depths.iter() {
+                let start = blocks.get(depth.start).start;
+                let steps = start..blocks.get(depth.end - 1).end;
+                let region = p.tile(rows.clone(), 0..p.cols);
+                // SAFETY: a region of the left operand, and room for it; then the part of the product that it is in.
                 unsafe {
-                    match block.rows {
-                        1 => rows::<T, 1>(isa, block, &panel[..depth]),
-                        2 => rows::<T, 2>(isa, block, &panel[..depth]),
-                        3 => rows::<T, 3>(isa, block, &panel[..depth]),
-                        _ => rows::<T, HEIGHT>(isa, block, &panel[..depth]),
-                    }
+                    pack_left(numbers, &region, &steps, left);
+                    in_parts(numbers, region, left.from(0, 0usize.wrapping_sub(start)), depth);
                 }
             }
         }
-        k += depth;
-        if k == p.depth {
-            return;
-        }
-    }
+    });
 }
 
-/// Copies `[panel.len(), width]` of `b`; what is beyond the width is left as it was, and never stored.
+/// Whether there are so few columns that packing the left operand would take as long as the product; then rows and
+/// columns change places, and it is a right operand that is read where it lies.
+fn narrow<T>(p: &Product<T>) -> bool {
+    let across = p.a.row_stride == 1 && p.a.col_stride != 1;
+    across && p.cols < p.rows && p.cols <= FEW
+}
+
+/// The transposed product, beside the output, and then into it.
 ///
 /// # Safety
-/// So much of `b` may be read.
-#[inline(always)]
-unsafe fn pack<T: Element>(panel: &mut [[T; WIDTH]], b: View<T>, width: usize) {
-    for (k, row) in panel.iter_mut().enumerate() {
-        for (j, element) in row[..width].iter_mut().enumerate() {
-            // SAFETY: within `b`.
-            *element = unsafe { b.at(k, j) };
+/// As [`Product`] says.
+unsafe fn exchanged<N: Numbers>(numbers: &N, p: Product<N::Out>) {
+    with_room(p.rows * p.cols, |room: *mut N::Out| {
+        let product =
+            Product { out: room, out_stride: p.rows, out_step: 1, write: Write::Store, ..p.exchanged() };
+        // SAFETY: the same operands; the room holds the output, all of which is stored before it is read.
+        unsafe {
+            run(numbers, product);
+            if p.write == Write::Store {
+                let isa = crate::isa::current();
+                transpose(isa, (room.cast_const(), p.rows), (p.out, p.out_stride), p.cols, p.rows);
+                return;
+            }
+            for i in 0..p.rows {
+                for j in 0..p.cols {
+                    let to = p.out.add(i * p.out_stride + j);
+                    *to += *room.add(j * p.rows + i);
+                }
+            }
         }
-    }
+    });
 }
 
 /// # Safety
-/// As [`Product`] says, with `R` rows and up to [`WIDTH`] columns.
-#[inline(always)]
-unsafe fn rows<T: Element, const R: usize>(isa: Isa, p: Product<T>, panel: &[[T; WIDTH]]) {
-    let mut sums = [[T::zero(); WIDTH]; R];
-    for (k, b) in panel.iter().enumerate() {
-        for (i, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: within `a`.
-            let a = unsafe { p.a.at(i, k) };
-            for (sum, &b) in sums.iter_mut().zip(b) {
-                *sum = isa.mul_add(a, b, *sum);
+/// As [`Product`] says; `left` has room for all rows and these steps.
+unsafe fn pack_left<N: Numbers>(
+    numbers: &N,
+    p: &Product<N::Out>,
+    steps: &std::ops::Range<usize>,
+    left: View<N::Left>,
+) {
+    // Pieces that read long runs of what is contiguous.
+    let pieces = (p.rows * steps.len()).div_ceil(PACKED);
+    let [rows, parts] = if p.a.row_stride == 1 {
+        [Pieces::of(p.rows, 1, 1), Pieces::of(steps.len(), pieces, 64)]
+    } else {
+        [Pieces::of(p.rows, pieces, 1), Pieces::of(steps.len(), 1, 1)]
+    };
+    parallel(rows.count() * parts.count(), |task| {
+        let (rows, part) = (rows.get(task / parts.count()), parts.get(task % parts.count()));
+        let depth = numbers_of::<N>(&(steps.start + part.start..steps.start + part.end), p.depth);
+        let from = p.a.from(rows.start, depth.start);
+        let to = left.from(rows.start, part.start).data.cast_mut();
+        // SAFETY: a part that no other task writes.
+        unsafe { numbers.pack_left(from, rows.len(), depth.len(), to, left.row_stride) };
+    });
+}
+
+/// Some blocks of the depth, as one parallel loop over parts of the output; `left` begins at the depth's first step.
+///
+/// # Safety
+/// As [`Product`] says, for `left` in place of `a`.
+unsafe fn in_parts<N: Numbers>(
+    numbers: &N,
+    p: Product<N::Out>,
+    left: View<N::Left>,
+    blocks: std::ops::Range<usize>,
+) {
+    let [rows, columns] = grid::grid(shape(numbers, &p));
+    parallel(rows.count() * columns.count(), |task| {
+        // Neighbouring tasks share their columns.
+        let (cols, rows) = (columns.get(task / rows.count()), rows.get(task % rows.count()));
+        let left = left.from(rows.start, 0);
+        // SAFETY: parts of the product that do not overlap.
+        unsafe { part(numbers, p.tile(rows, cols), left, blocks.clone()) };
+    });
+}
+
+/// # Safety
+/// As [`in_parts`].
+unsafe fn part<N: Numbers>(
+    numbers: &N,
+    p: Product<N::Out>,
+    left: View<N::Left>,
+    depth: std::ops::Range<usize>,
+) {
+    let tiles = numbers.tiles();
+    let blocks = grid::blocks(p.depth.div_ceil(N::DEPTH));
+    let panel = numbers.panel();
+    let whole = match N::right_in_place(p.b) {
+        // Packing would cost more than it wins. Registers may not end beyond the matrix.
+        Some(_) if p.rows <= FEW => p.cols - p.cols % tiles.lanes(),
+        _ => 0,
+    };
+    let packed = p.tile(0..p.rows, whole..p.cols);
+    with_room(packed.cols.next_multiple_of(panel) * blocks.longest(), |room: *mut N::Right| {
+        for i in depth {
+            let steps = blocks.get(i);
+            let k = numbers_of::<N>(&steps, p.depth);
+            let left = left.from(0, steps.start);
+            let write = if i == 0 { p.write } else { Write::Add };
+            // SAFETY: blocks of the product; the panels are filled before they are read.
+            unsafe {
+                if let Some(right) = N::right_in_place(p.b.from(k.start, 0)) {
+                    let right = Right { start: right.data, width: panel, panel, step: right.row_stride };
+                    sweep(&tiles, &left, &right, steps.len(), &Product { write, cols: whole, ..p });
+                }
+                numbers.pack_right(packed.b.from(k.start, 0), k.len(), packed.cols, room);
+                let right = Right::packed(room, panel, steps.len());
+                sweep(&tiles, &left, &right, steps.len(), &Product { write, ..packed });
             }
         }
-    }
-    for (i, sums) in sums.iter().enumerate() {
-        for (j, &sum) in sums[..p.cols].iter().enumerate() {
-            // SAFETY: within the output, which no other thread reaches; junk is not read before a store.
-            unsafe {
-                let element = p.out.add(i * p.out_stride + j);
-                *element = match p.write {
-                    Write::Store => p.alpha * sum,
-                    Write::Add => *element + p.alpha * sum,
-                };
-            }
+    });
+}
+
+/// All tiles of a block of the depth: the rows of a tile stay in the first-level cache while the panels go by.
+///
+/// # Safety
+/// As [`Call`] says of every tile; `p` tells the output, `alpha` and how it is written.
+pub(super) unsafe fn sweep<L, R, O: Copy>(
+    tiles: &Tiles<L, R, O>,
+    left: &View<L>,
+    right: &Right<R>,
+    steps: usize,
+    p: &Product<O>,
+) {
+    for r in (0..p.rows).step_by(tiles.rows()) {
+        let rows = tiles.rows().min(p.rows - r);
+        let left_at = left.data.wrapping_add(r * left.row_stride);
+        for c in (0..p.cols).step_by(tiles.cols()) {
+            let call = Call {
+                left: left_at,
+                left_row: left.row_stride,
+                left_step: left.col_stride,
+                right: right.start.wrapping_add(c / right.width * right.panel + c % right.width),
+                right_step: right.step,
+                steps,
+                out: p.out.wrapping_add(r * p.out_stride + c),
+                out_stride: p.out_stride,
+                cols: tiles.cols().min(p.cols - c),
+                alpha: p.alpha,
+                write: p.write,
+            };
+            // SAFETY: the caller's promise.
+            unsafe { tiles.run(rows, &call) };
         }
     }
 }

@@ -9,16 +9,22 @@ use crate::isa::{self, Isa, LANES, sum_lanes};
 use crate::reduce::padded;
 use crate::{Element, Write};
 
-/// The most rows that are always taken here, and the most where `w` has at least [`LARGE`] elements: packing it
-/// for the crate then costs more than the crate's faster inner loop wins. Measured at widths from 128 to 8192.
+/// The most rows that are always taken here, and the most where `w` has at least [`LARGE`] elements: packing it for tiles
+/// then costs more than their faster inner loop wins. Measured at widths from 128 to 8192.
 pub(super) const MOST: usize = 8;
-const MOST_IF_LARGE: usize = 32;
+const MOST_IF_LARGE: usize = 16;
 const LARGE: usize = 1 << 18;
+/// The most columns that are taken here in place of rows: most lanes of a tile would idle.
+const COLUMNS: usize = 4;
 
-/// Whether a product comes here, by its shape and strides.
+/// Whether a product comes here, as it is or transposed, by its shape and strides.
 pub(super) fn take<T>(p: &Product<T>) -> bool {
-    let most = if p.depth.saturating_mul(p.cols) < LARGE { MOST } else { MOST_IF_LARGE };
-    p.rows <= most && p.a.col_stride == 1 && p.b.row_stride == 1
+    p.a.col_stride == 1 && p.b.row_stride == 1 && (few(p) || p.cols <= COLUMNS)
+}
+
+/// Whether there are few rows.
+pub(super) fn few<T>(p: &Product<T>) -> bool {
+    p.rows <= if p.depth.saturating_mul(p.cols) < LARGE { MOST } else { MOST_IF_LARGE }
 }
 
 /// # Safety
@@ -99,7 +105,7 @@ unsafe fn block<T: Element, const R: usize, const C: usize>(isa: Isa, p: Product
         for (c, sum) in sums.into_iter().enumerate() {
             // SAFETY: within the output, which no other thread reaches; junk is not read before a store.
             unsafe {
-                let element = p.out.add(i * p.out_stride + c);
+                let element = p.out.add(i * p.out_stride + c * p.out_step);
                 *element = match p.write {
                     Write::Store => p.alpha * sum,
                     Write::Add => *element + p.alpha * sum,

@@ -2,6 +2,7 @@
 //! threads, forced instruction sets.
 
 use super::*;
+use crate::isa::Isa;
 use crate::team::with_threads;
 
 /// A product to check; the operands are made from the shape.
@@ -133,10 +134,9 @@ fn shapes_from_one_element_to_several_tiles_equal_the_reference() {
 #[test]
 fn a_product_that_is_cut_into_tiles_equals_the_reference() {
     let case = Case { rows: 193, cols: 131, depth: 211, ..PLAIN };
-    assert!(Plan::of(Path::External, 1, case.rows, case.cols, case.depth).tasks() > 1);
     with_threads(2, || check(case));
     let decode = Case { rows: 3, cols: 331, depth: 307, ..PLAIN };
-    assert!(Plan::of(Path::Rows, 1, decode.rows, decode.cols, decode.depth).tasks() > 1);
+    assert!(Plan::of(1, decode.rows, decode.cols, decode.depth).tasks() > 1);
     with_threads(2, || check(decode));
 }
 
@@ -250,4 +250,157 @@ fn misuse_is_refused_with_the_shapes() {
     assert!(message(|| run(a, b, Batch { count: 3, ..one })).contains("out to lie within its 20 elements"));
     assert!(message(|| run(a, b, Batch { count: 2, a_step: 1, ..one })).contains("a to lie within its 12"));
     assert!(message(|| run(Mat { row_stride: usize::MAX, ..a }, b, one)).contains("needs None"));
+}
+
+/// The nearest bf16 to `x`, ties to even, by its definition: 8 bits of significand.
+fn rounded(x: f32) -> f32 {
+    if x == 0.0 || !x.is_finite() {
+        return x;
+    }
+    let unit = f64::from(x.abs()).log2().floor() - 7.0;
+    ((f64::from(x) / unit.exp2()).round_ties_even() * unit.exp2()) as f32
+}
+
+#[test]
+fn bf16_multiplies_the_rounded_operands() {
+    for (rows, cols, depth) in [
+        (1, 1, 1),
+        (2, 5, 16),
+        (5, 7, 11),
+        (9, 65, 31),
+        (31, 513, 37),
+        (70, 130, 515),
+        (19, 1, 1030),
+        (3, 4, 0),
+    ] {
+        for (a_transposed, b_transposed) in [(false, false), (false, true), (true, false), (true, true)] {
+            for (write, alpha, gap) in [(Write::Store, 1.0, 0), (Write::Add, -0.5, 3)] {
+                let a_data = numbers::<f32>((rows + gap) * (depth + gap), 1);
+                let b_data = numbers::<f32>((depth + gap) * (cols + gap), 2);
+                let a = matrix(&a_data, rows, depth, a_transposed, gap);
+                let b = matrix(&b_data, depth, cols, b_transposed, gap);
+                let start = match write {
+                    Write::Store => vec![f32::NAN; rows * cols],
+                    Write::Add => numbers(rows * cols, 3),
+                };
+                let mut expected: Vec<f64> = start.iter().map(|&x| f64::from(x)).collect();
+                let wide = |data: &[f32]| data.iter().map(|&x| f64::from(rounded(x))).collect::<Vec<_>>();
+                let (a_wide, b_wide) = (wide(&a_data), wide(&b_data));
+                let (aw, bw) = (
+                    matrix(&a_wide, rows, depth, a_transposed, gap),
+                    matrix(&b_wide, depth, cols, b_transposed, gap),
+                );
+                let out = MatMut::row_major(&mut expected, rows, cols);
+                reference(out, aw, bw, alpha, write);
+                for isa in Isa::available() {
+                    let run = |threads| {
+                        let mut found = start.clone();
+                        let out = MatMut::row_major(&mut found, rows, cols);
+                        isa::with(isa, || {
+                            with_threads(threads, || matmul_bf16(out, a, b, alpha as f32, write));
+                        });
+                        found
+                    };
+                    let found = run(1);
+                    for (i, (&f, e)) in found.iter().zip(&expected).enumerate() {
+                        let error = (f64::from(f) - e).abs();
+                        assert!(
+                            error <= tolerance::<f32>(depth),
+                            "{isa:?} [{rows}, {depth}] · [{depth}, {cols}] {a_transposed} {b_transposed}: {f} for {e} at {i}"
+                        );
+                    }
+                    assert!(run(2) == found && run(3) == found, "{isa:?}: threads");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn bf16_products_of_a_batch_equal_their_products() {
+    let (rows, cols, depth, count) = (13, 17, 19, 11);
+    let (a, b) = (numbers::<f32>(count * rows * depth, 1), numbers::<f32>(count * cols * depth, 2));
+    let of = |data| Mat::row_major(data, cols, depth).transposed();
+    for isa in Isa::available() {
+        isa::with(isa, || {
+            let mut found = vec![f32::NAN; count * rows * cols];
+            let batch = Batch { count, a_step: rows * depth, b_step: cols * depth, out_step: rows * cols };
+            let out = MatMut::row_major(&mut found, rows, cols);
+            matmul_bf16_batched(out, Mat::row_major(&a, rows, depth), of(&b), 1.0, Write::Store, batch);
+            for i in 0..count {
+                let mut one = vec![f32::NAN; rows * cols];
+                let a = Mat::row_major(&a[i * rows * depth..], rows, depth);
+                matmul_bf16(
+                    MatMut::row_major(&mut one, rows, cols),
+                    a,
+                    of(&b[i * cols * depth..]),
+                    1.0,
+                    Write::Store,
+                );
+                assert_eq!(found[i * rows * cols..][..rows * cols], one, "{isa:?} {i}");
+            }
+        });
+    }
+}
+
+#[test]
+fn bf16_rounds_to_even_and_keeps_what_is_not_a_number() {
+    let ulp = 1.0 / 128.0;
+    for (x, want) in [
+        (1.0 + ulp / 2.0, 1.0),
+        (1.0 + 1.5 * ulp, 1.0 + 2.0 * ulp),
+        (1.0 + 0.51 * ulp, 1.0 + ulp),
+        (f32::MAX, f32::INFINITY),
+        (f32::NEG_INFINITY, f32::NEG_INFINITY),
+        (f32::from_bits(0x7f80_0001), f32::NAN),
+        (f32::from_bits(0xffff_ffff), f32::NAN),
+    ] {
+        for isa in Isa::available() {
+            isa::with(isa, || {
+                // As the left and as the right operand, alone in an odd depth.
+                for (a, b) in [(x, 1.0), (1.0, x)] {
+                    let mut out = [7.0];
+                    let (a, b) = ([a], [b]);
+                    let (a, b) = (Mat::row_major(&a, 1, 1), Mat::row_major(&b, 1, 1));
+                    matmul_bf16(MatMut::row_major(&mut out, 1, 1), a, b, 1.0, Write::Store);
+                    assert!(out[0] == want || (out[0].is_nan() && want.is_nan()), "{isa:?} {x}: {}", out[0]);
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn large_products_equal_wider_ones_within_rounding() {
+    // Several regions, blocks and strips, against the same in f64.
+    for (rows, cols, depth, a_transposed, b_transposed) in
+        [(600, 70, 2100, true, false), (65, 270, 1100, false, true), (530, 140, 530, false, false)]
+    {
+        let (a, b) = (numbers::<f32>(rows * depth, 1), numbers::<f32>(depth * cols, 2));
+        let wide = |data: &[f32]| data.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+        let (aw, bw) = (wide(&a), wide(&b));
+        let mut expected = vec![f64::NAN; rows * cols];
+        reference(
+            MatMut::row_major(&mut expected, rows, cols),
+            matrix(&aw, rows, depth, a_transposed, 0),
+            matrix(&bw, depth, cols, b_transposed, 0),
+            1.0,
+            Write::Store,
+        );
+        for isa in Isa::available() {
+            let run = |threads| {
+                let mut found = vec![f32::NAN; rows * cols];
+                let out = MatMut::row_major(&mut found, rows, cols);
+                let (a, b) =
+                    (matrix(&a, rows, depth, a_transposed, 0), matrix(&b, depth, cols, b_transposed, 0));
+                isa::with(isa, || with_threads(threads, || matmul(out, a, b, 1.0, Write::Store)));
+                found
+            };
+            let found = run(1);
+            for (i, (&f, e)) in found.iter().zip(&expected).enumerate() {
+                assert!((f64::from(f) - e).abs() <= tolerance::<f32>(depth), "{isa:?} {f} for {e} at {i}");
+            }
+            assert!(run(2) == found && run(3) == found, "{isa:?}: threads");
+        }
+    }
 }
