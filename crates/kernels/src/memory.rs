@@ -5,6 +5,8 @@
 //! assert_eq!((v.len(), v.as_ptr() as usize % 64, v[6]), (7, 0, 0.0));
 //! ```
 
+pub(crate) mod huge;
+
 use std::{
     alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error},
     ops::{Deref, DerefMut},

@@ -59,7 +59,7 @@ pub(super) fn encode(x: &[f32; 256], search: &Search, block: &mut [u8]) -> [[u8;
 
 /// Scale and minimum of each group.
 #[inline(always)]
-fn unpack(block: &[u8]) -> [[u8; 2]; 8] {
+pub(crate) fn unpack(block: &[u8]) -> [[u8; 2]; 8] {
     let packed = &block[4..16];
     std::array::from_fn(|i| match i {
         0..4 => [packed[i] & 63, packed[i + 4] & 63],

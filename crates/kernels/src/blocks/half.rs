@@ -60,7 +60,7 @@ pub(super) fn write(block: &mut [u8], at: usize, x: f32) -> f32 {
 
 /// Exact.
 #[inline(always)]
-fn widen(half: u16) -> f32 {
+pub(crate) fn widen(half: u16) -> f32 {
     let half = u32::from(half);
     let sign = (half & 0x8000) << 16;
     // The fields moved into place make a number 2^112 too small, subnormals included.

@@ -33,10 +33,10 @@
 mod codec;
 mod fit;
 mod format;
-mod group8;
-mod half;
+pub(crate) mod group8;
+pub(crate) mod half;
 pub mod multiply;
-mod planes;
+pub(crate) mod planes;
 mod q2_k;
 mod q3_k;
 mod q4;

@@ -8,7 +8,7 @@
 
 /// Sets bits `shift..shift + BITS` of `levels` from `bytes`; the other bits stay.
 #[inline(always)]
-pub(super) fn unpack<const BITS: u32, const W: usize>(bytes: &[u8], shift: u32, levels: &mut [u8]) {
+pub(crate) fn unpack<const BITS: u32, const W: usize>(bytes: &[u8], shift: u32, levels: &mut [u8]) {
     let mask = ((1_u32 << BITS) - 1) as u8;
     for (bytes, levels) in bytes.as_chunks::<W>().0.iter().zip(levels.chunks_exact_mut(W * 8 / BITS as usize))
     {

@@ -1,0 +1,85 @@
+//! How a product is cut into tasks: by shape alone, never by the number of threads.
+
+use std::ops::Range;
+
+/// Work of a task, in multiplications: some microseconds.
+const GRAIN: usize = 400 << 10;
+/// A byte of weights takes about as long to read as so many multiplications.
+const BYTE: usize = 8;
+/// The tasks that a large product is cut into at most along its panels: enough for even shares, and few enough to
+/// cost nothing.
+const MOST: usize = 64;
+/// Rows of a part of a large product; each part reads its weights again, from a cache.
+const ROWS: usize = 192;
+/// The tasks that a large product should have at least.
+const LEAST: usize = 16;
+/// The rows of a part are a multiple of this, unless they are all.
+pub(super) const FEW: usize = 48;
+
+/// An output cut into a grid of parts, one for each task.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    rows: usize,
+    panels: usize,
+    rows_each: usize,
+    panels_each: usize,
+}
+
+impl Plan {
+    /// For `rows` rows against `panels` panels of so many bytes and numbers.
+    pub(super) fn new(rows: usize, panels: usize, bytes: usize, numbers: usize) -> Self {
+        let work = (BYTE * bytes).saturating_add(numbers.saturating_mul(rows.min(ROWS)));
+        let panels_each = (GRAIN / work.max(1)).max(panels.div_ceil(MOST)).clamp(1, panels.max(1));
+        let across = panels.div_ceil(panels_each).max(1);
+        let worth = (work.saturating_mul(panels) / GRAIN).saturating_mul(rows.div_ceil(ROWS)).clamp(1, LEAST);
+        let down = rows.div_ceil(ROWS).max(worth.div_ceil(across)).min(rows.div_ceil(FEW)).max(1);
+        let rows_each = rows.div_ceil(down).next_multiple_of(FEW).min(rows).max(1);
+        Self { rows, panels, rows_each, panels_each }
+    }
+
+    /// Number of tasks.
+    pub(super) fn tasks(&self) -> usize {
+        self.rows.div_ceil(self.rows_each) * self.panels.div_ceil(self.panels_each)
+    }
+
+    /// The rows and the panels of a task.
+    pub(super) fn part(&self, task: usize) -> (Range<usize>, Range<usize>) {
+        let down = self.rows.div_ceil(self.rows_each);
+        let span = |i: usize, each: usize, all: usize| i * each..((i + 1) * each).min(all);
+        // Neighbours share panels, so that a thread finds them in its cache.
+        (span(task % down, self.rows_each, self.rows), span(task / down, self.panels_each, self.panels))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_belongs_to_one_task() {
+        for (rows, panels, bytes, numbers) in [
+            (1, 1, 1 << 10, 1 << 10),
+            (1, 48, 20_000, 18_000),
+            (512, 2, 20_000, 18_000),
+            (700, 1, 1 << 18, 1 << 18),
+        ] {
+            let plan = Plan::new(rows, panels, bytes, numbers);
+            let mut seen = vec![0_u8; rows * panels];
+            for task in 0..plan.tasks() {
+                let (rows, part) = plan.part(task);
+                for row in rows {
+                    part.clone().for_each(|panel| seen[row * panels + panel] += 1);
+                }
+            }
+            assert!(seen.iter().all(|&s| s == 1), "{plan:?}");
+        }
+    }
+
+    #[test]
+    fn large_products_feed_several_threads_and_small_ones_do_not() {
+        assert_eq!(Plan::new(1, 2, 20_000, 18_000).tasks(), 1);
+        assert!(Plan::new(1, 48, 20_000, 18_000).tasks() >= 12);
+        assert_eq!(Plan::new(1, 1536, 20_000, 18_000).tasks(), 64);
+        assert!(Plan::new(512, 2, 20_000, 18_000).tasks() >= 8);
+    }
+}
