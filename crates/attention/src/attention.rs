@@ -33,9 +33,10 @@
 
 use std::sync::Arc;
 
+use formwork_kernels::scratch::List;
 use formwork_module::{
-    At, Dropout, Error, Keys, Linear, Mask, Module, Pass, Position, Result, RowSpan, Scope, Site, Tensor,
-    Visit, VisitMut,
+    At, CacheTensor, DType, Dropout, Error, GrowingKeys, Keys, Linear, Mask, Module, Pass, Position, Result,
+    RowSpan, Scope, Site, Tensor, Visit, VisitMut, linears,
 };
 
 use crate::{Attend, Biases, ProbabilityDropout, Row, Settings, Sizes};
@@ -92,11 +93,17 @@ impl Attention {
         self.sizes
     }
 
-    /// Keys and values of all tokens that the rows may see, `[b, s, g, e]`, with the ranges of each row.
-    fn remember(&self, k: Tensor, v: Tensor, spans: &[RowSpan], pass: &mut Pass<'_>) -> Result<Seen> {
+    /// `q` over what its rows may see by now: these tokens, or all that a cache holds with them.
+    fn attend(&self, [q, k, v]: [&Tensor; 3], spans: &[RowSpan], pass: &mut Pass<'_>) -> Result<Tensor> {
+        let bias = self.position.bias(pass).at("position")?;
+        let dropout = self
+            .dropout
+            .key(&self.site, 0, pass)
+            .map(|key| ProbabilityDropout { key, probability: self.dropout.rate() });
+        let over = |rows| Attend { rows, mask: self.mask, scale: self.scale, dropout };
         let Some(cache) = pass.cache() else {
-            let rows = spans.iter().map(|s| Row { q: s.tokens.clone(), k: s.tokens.clone(), first: s.first });
-            return Ok(Seen { k, v, rows: rows.collect() });
+            let row = |s: &RowSpan| Row { q: s.tokens.clone(), k: s.tokens.clone(), first: s.first };
+            return over(spans.iter().map(row).collect()).run([q, k, v], bias);
         };
         if self.mask == Mask::Bidirectional {
             let error =
@@ -105,22 +112,13 @@ impl Attention {
                 error.hint("tokens that came earlier would have to see later ones; run without a cache")
             );
         }
-        let (k, v) = cache.append(self.site.slot, &k, &v, spans)?; // [b, g, s, e]
-        let (k, v) = (k.transpose(1, 2)?, v.transpose(1, 2)?); // [b, s, g, e]
-        let row = |s: &RowSpan| Row { q: s.tokens.clone(), k: 0..s.first + s.tokens.len(), first: s.first };
-        let rows: Vec<_> = spans.iter().map(row).collect();
-        let Keys::Growing(keys) = self.position.keys() else { return Ok(Seen { k, v, rows }) };
-        // A row without a query looks at no key, so its keys need no turning.
-        let held = |s: &RowSpan| match s.tokens.len() {
-            0 => RowSpan::new(0..0, 0),
-            new => {
-                RowSpan { tokens: 0..s.first + new, first: 0, position: s.position.saturating_sub(s.first) }
-            }
+        let [k, v] = cache.store(self.site.slot, k, v, spans)?; // [b, g, s, e]
+        let [k, v] = match self.position.keys() {
+            Keys::Fixed => [k, v],
+            Keys::Growing(keys) => turned([k, v], keys, spans, q.dtype())?,
         };
-        let held: Vec<_> = spans.iter().map(held).collect();
-        let longest = rows.iter().map(|row| row.k.end).max().unwrap_or(0);
-        let (k, v) = (k.narrow(1, 0, longest)?, v.narrow(1, 0, longest)?); // [b, longest, g, e]
-        Ok(Seen { k: keys.rotate_all(&k, &held).at("position")?, v, rows })
+        let row = |s: &RowSpan| Row { q: s.tokens.clone(), k: 0..s.first + s.tokens.len(), first: s.first };
+        over(spans.iter().map(row).collect()).over(q, [&k, &v], bias.into())
     }
 
     /// Keys `[b, t, g, e]` as they are looked at, or as a cache holds them if that differs.
@@ -132,11 +130,24 @@ impl Attention {
     }
 }
 
-/// What the queries of a pass may look at.
-struct Seen {
-    k: Tensor,
-    v: Tensor,
-    rows: Vec<Row>,
+/// Keys of texts under way, turned to how long the texts are by now, and their values; `[b, g, longest, e]`.
+fn turned(
+    [k, v]: [CacheTensor; 2],
+    keys: &dyn GrowingKeys,
+    spans: &[RowSpan],
+    dtype: DType,
+) -> Result<[CacheTensor; 2]> {
+    // A row without a query looks at no key, so its keys need no turning.
+    let held = |s: &RowSpan| match s.tokens.len() {
+        0 => RowSpan::new(0..0, 0),
+        new => RowSpan { tokens: 0..s.first + new, first: 0, position: s.position.saturating_sub(s.first) },
+    };
+    let held: List<_> = spans.iter().map(held).collect();
+    let longest = spans.iter().map(|s| s.first + s.tokens.len()).max().unwrap_or(0);
+    let [k, v] = [k.narrow(longest)?, v.narrow(longest)?];
+    let k = k.numbers(dtype)?.transpose(1, 2)?; // [b, longest, g, e]
+    let k = keys.rotate_all(&k, &held).at("position")?.transpose(1, 2)?; // [b, g, longest, e]
+    Ok([CacheTensor::Plain(k), v])
 }
 
 impl Module for Attention {
@@ -146,22 +157,14 @@ impl Module for Attention {
         };
         let Sizes { heads: h, kv_heads: g, head_dim: e } = self.sizes;
         let spans = pass.spans(b, t)?;
-        let q = self.q.forward(x, pass).at("q")?.reshape(&[b, t, h, e])?;
-        let k = self.k.forward(x, pass).at("k")?.reshape(&[b, t, g, e])?;
-        let v = self.v.forward(x, pass).at("v")?.reshape(&[b, t, g, e])?;
+        let [q, k, v] = linears([("q", &self.q), ("k", &self.k), ("v", &self.v)], x, pass)?;
+        let (q, k, v) = (q.reshape(&[b, t, h, e])?, k.reshape(&[b, t, g, e])?, v.reshape(&[b, t, g, e])?);
         let q = self.position.rotate(&q, pass).at("position")?;
         let k = self.turn_keys(k, pass)?;
         for (what, tensor) in [("q", &q), ("k", &k), ("v", &v)] {
             pass.show(&self.site, what, tensor);
         }
-        let bias = self.position.bias(pass).at("position")?;
-        let dropout = self
-            .dropout
-            .key(&self.site, 0, pass)
-            .map(|key| ProbabilityDropout { key, probability: self.dropout.rate() });
-        let Seen { k, v, rows } = self.remember(k, v, &spans, pass)?;
-        let attend = Attend { rows, mask: self.mask, scale: self.scale, dropout };
-        let y = attend.run([&q, &k, &v], bias)?; // [b, t, h, e]
+        let y = self.attend([&q, &k, &v], &spans, pass)?; // [b, t, h, e]
         pass.show(&self.site, "heads", &y);
         self.o.forward(&y.reshape(&[b, t, h * e])?, pass).at("o") // [b, t, d]
     }

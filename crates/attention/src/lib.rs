@@ -33,9 +33,10 @@
 pub mod attend;
 pub mod attention;
 mod bias;
+mod call;
 mod settings;
 
-pub use attend::Attend;
+pub use attend::{Attend, Scores};
 pub use attention::Attention;
 pub use formwork_kernels::attention::{Dropout as ProbabilityDropout, Row};
 pub use settings::{Biases, Settings, Sizes};

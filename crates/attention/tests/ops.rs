@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use formwork_attention::{Attend, ProbabilityDropout, Row};
+use formwork_attention::{Attend, ProbabilityDropout, Row, Scores};
 use formwork_module::{Mask, Result, ScoreBias, Tensor};
 use formwork_testkit::{NonFinite, OpCase, check};
 use ndarray::{ArrayD, IxDyn};
@@ -48,6 +48,8 @@ struct Case {
     mask: Mask,
     place: Place,
     added: Added,
+    soft_cap: Option<f64>,
+    sinks: bool,
     dropout: Option<ProbabilityDropout>,
 }
 
@@ -58,6 +60,8 @@ const PLAIN: Case = Case {
     mask: Mask::Causal,
     place: whole,
     added: Added::Nothing,
+    soft_cap: None,
+    sinks: false,
     dropout: None,
 };
 
@@ -79,13 +83,15 @@ impl Case {
     fn run(&self, x: &[Tensor]) -> Result<Tensor> {
         let ([b, t, _, e], [_, s, _, _]) = (x[0].dims()?, x[1].dims()?);
         let scale = 1.0 / (e.max(1) as f64).sqrt();
-        let attend = Attend { rows: self.rows(b, t, s), mask: self.mask, scale, dropout: self.dropout };
+        let attend =
+            Attend { rows: self.rows(b, t, s).into(), mask: self.mask, scale, dropout: self.dropout };
         let bias = match self.added {
             Added::Nothing => None,
             Added::Alibi => Some(ScoreBias::Fixed(Arc::new(alibi))),
             Added::Table => Some(ScoreBias::Table { table: x[3].clone(), index: Arc::new(entry) }),
         };
-        attend.run([&x[0], &x[1], &x[2]], bias)
+        let sinks = self.sinks.then(|| x[x.len() - 1].clone());
+        attend.run_with([&x[0], &x[1], &x[2]], Scores { soft_cap: self.soft_cap, bias, sinks })
     }
 
     /// The formula, one query at a time.
@@ -102,7 +108,8 @@ impl Case {
                 let score = |j: usize| {
                     let dot: f64 = (0..e).map(|c| q[[row, i, head, c]] * k[[row, j, group, c]]).sum();
                     let key = j - place.k.start;
-                    dot / (e as f64).sqrt()
+                    let scaled = dot / (e as f64).sqrt();
+                    self.soft_cap.map_or(scaled, |cap| cap * (scaled / cap).tanh())
                         + match self.added {
                             Added::Nothing => 0.0,
                             Added::Alibi => alibi(head, query, key),
@@ -110,8 +117,10 @@ impl Case {
                         }
                 };
                 let scores: Vec<f64> = seen.iter().map(|&j| score(j)).collect();
-                let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                let total: f64 = scores.iter().map(|s| (s - top).exp()).sum();
+                let sink =
+                    if self.sinks { x[x.len() - 1].as_slice().unwrap()[head] } else { f64::NEG_INFINITY };
+                let top = scores.iter().copied().fold(sink, f64::max);
+                let total: f64 = scores.iter().chain(&[sink]).map(|s| (s - top).exp()).sum();
                 for (&j, score) in seen.iter().zip(&scores) {
                     let kept: f64 =
                         self.dropout.map_or(1.0, |d| d.factor([row, head, query, j - place.k.start]));
@@ -132,11 +141,12 @@ impl Case {
         let [h, g] = self.heads.map(|n| n.to_string());
         let table = format!("{h} {DISTANCES}");
         let (q, kv) = (format!("b t {h} e"), format!("b s {g} e"));
-        let inputs = [q.as_str(), &kv, &kv, &table];
-        let inputs = if let Added::Table = self.added { &inputs[..] } else { &inputs[..3] };
+        let mut inputs = vec![q.as_str(), &kv, &kv];
+        inputs.extend(matches!(self.added, Added::Table).then_some(table.as_str()));
+        inputs.extend(self.sinks.then_some(h.as_str()));
         check(&[OpCase::new(
             self.name,
-            inputs,
+            &inputs,
             move |x| Ok(vec![self.run(x)?]),
             move |x| vec![self.formula(x)],
         )
@@ -194,6 +204,14 @@ fn scores_may_have_terms_added() {
 }
 
 #[test]
+fn scores_may_be_capped_and_share_probability_with_sinks() {
+    Case { name: "soft cap", soft_cap: Some(0.8), place: padded, ..PLAIN }.check();
+    Case { name: "sinks", sinks: true, heads: [4, 2], place: padded, ..PLAIN }.check();
+    Case { name: "all", soft_cap: Some(1.5), sinks: true, added: Added::Table, heads: [4, 2], ..PLAIN }
+        .check();
+}
+
+#[test]
 fn probabilities_may_be_dropped() {
     let dropout = Some(ProbabilityDropout { key: 5, probability: 0.3 });
     Case { name: "dropout", dropout, ..PLAIN }.check();
@@ -218,7 +236,7 @@ fn zeros(dims: &[usize]) -> Tensor {
 
 fn refused(rows: Vec<Row>, shapes: [&[usize]; 3], bias: Option<ScoreBias>, words: &str) {
     let [q, k, v] = shapes.map(zeros);
-    let error = Attend { rows, mask: Mask::Causal, scale: 1.0, dropout: None }
+    let error = Attend { rows: rows.into(), mask: Mask::Causal, scale: 1.0, dropout: None }
         .run([&q, &k, &v], bias)
         .unwrap_err()
         .to_string();
@@ -247,12 +265,25 @@ fn wrong_inputs_are_named() {
     refused(past, good, None, "expected ranges inside 5 queries and 7 keys, found");
     let [q, k] = [zeros(good[0]), zeros(good[1])];
     let v = Tensor::zeros(good[2], formwork_module::DType::F32, None).unwrap();
-    let attend = Attend { rows: row(), mask: Mask::Causal, scale: 1.0, dropout: None };
+    let attend = Attend { rows: row().into(), mask: Mask::Causal, scale: 1.0, dropout: None };
     let error = attend.clone().run([&q, &k, &v], None).unwrap_err();
     assert_eq!(error.to_string(), "attention: expected f64, found f32");
     let dropout = Some(ProbabilityDropout { key: 1, probability: 1.5 });
     let error = Attend { dropout, ..attend }.run([&q, &k, &k], None).unwrap_err();
     assert_eq!(error.to_string(), "attention: expected a dropout probability in [0, 1], found 1.5");
+    let attend = Attend { rows: row().into(), mask: Mask::Causal, scale: 1.0, dropout: None };
+    for (scores, words) in [
+        (
+            Scores { soft_cap: Some(0.0), ..Scores::default() },
+            "attention: expected a soft cap above 0, found 0",
+        ),
+        (
+            Scores { sinks: Some(zeros(&[3])), ..Scores::default() },
+            "attention: expected sinks [4], found [3]",
+        ),
+    ] {
+        assert_eq!(attend.clone().run_with([&q, &k, &k], scores).unwrap_err().to_string(), words);
+    }
 }
 
 #[test]

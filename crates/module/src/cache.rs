@@ -3,12 +3,31 @@
 //! Every row of a batch has its own length: prompts differ, a draft is rolled back, a beam is forked.
 //! A pass appends to each layer's slot behind the committed length; [`KvCache::advance`] commits once all layers have
 //! run, so that a pass that failed half-way has changed nothing.
+//!
+//! A cache is made for one [`CacheType`]: numbers as they are computed, bf16 or blocks of 8-bit integers, which take
+//! less memory and, in long texts, less time to read.
+//!
+//! ```
+//! use formwork_module::{CacheType, DenseCache, KvCache, RowSpan, Tensor};
+//!
+//! let mut cache = DenseCache::new(1, 8).stored(CacheType::Bf16);
+//! let k = Tensor::from_vec(vec![1.0f32, 1.0 + 1.0 / 1024.0], &[1, 1, 1, 2])?; // [b, t, g, e]
+//! let spans = [RowSpan::new(0..1, 0)];
+//! let [k, _] = cache.store(0, &k, &k, &spans)?;
+//! cache.advance(&spans)?;
+//! assert_eq!(k.narrow(1)?.numbers(formwork_module::DType::F32)?.to_vec::<f32>()?, [1.0, 1.0]); // rounded to 8 bits
+//! # Ok::<(), formwork_module::Error>(())
+//! ```
 
-use std::{fmt::Debug, sync::Arc};
+mod contents;
+mod slot;
 
-use formwork_tensor::{Scalar, Storage, dispatch};
+use std::fmt::Debug;
 
-use crate::{At, Buffer, Error, Kind, Pool, Result, RowSpan, Shape, Tensor};
+use crate::{DType, Error, Pool, Result, RowSpan, Tensor};
+use slot::{Placement, Slot};
+
+pub use contents::{CacheBlocks, CacheTensor, CacheType};
 
 /// A cache of keys and values.
 pub trait KvCache: Debug + Send {
@@ -27,12 +46,22 @@ pub trait KvCache: Debug + Send {
     }
 
     /// Writes the real tokens' keys and values `[b, t, g, e]` behind what each row holds in `slot`, and gives all of
-    /// that slot as `[b, g, capacity, e]`; row `r` is valid up to `spans[r].first + spans[r].tokens.len()`.
+    /// that slot as numbers `[b, g, capacity, e]`; row `r` is valid up to `spans[r].first + spans[r].tokens.len()`.
     ///
     /// # Errors
     /// A row that would grow past the capacity, spans that do not begin where the rows end or reach past `t`, or
     /// shapes that differ from the slot's.
     fn append(&mut self, slot: usize, k: &Tensor, v: &Tensor, spans: &[RowSpan]) -> Result<(Tensor, Tensor)>;
+
+    /// [`append`](Self::append) that gives what the slot holds as it lies in memory, without decoding what is stored
+    /// in blocks: what attention calls.
+    ///
+    /// # Errors
+    /// Those of `append`.
+    fn store(&mut self, slot: usize, k: &Tensor, v: &Tensor, spans: &[RowSpan]) -> Result<[CacheTensor; 2]> {
+        let (k, v) = self.append(slot, k, v, spans)?;
+        Ok([k, v].map(CacheTensor::Plain))
+    }
 
     /// Commits what the pass has appended to every slot.
     ///
@@ -56,27 +85,33 @@ pub trait KvCache: Debug + Send {
     fn fork(&self) -> Box<dyn KvCache>;
 }
 
-/// A cache in dense memory, of the type of the keys, allocated per layer when it is first used.
+/// A cache in dense memory, allocated per layer when it is first used.
+///
+/// Tokens are written in place: a step copies nothing that an earlier one has stored, unless a fork shares it.
 #[derive(Clone)]
 pub struct DenseCache {
     lens: Vec<usize>,
     capacity: usize,
+    kind: CacheType,
     slots: Vec<Option<Slot>>,
     pool: Option<Pool>,
 }
 
-#[derive(Clone)]
-struct Slot {
-    k: Storage,
-    v: Storage,
-    /// `[g, e]`
-    heads: [usize; 2],
-}
-
 impl DenseCache {
-    /// An empty cache for `rows` rows of at most `capacity` tokens.
+    /// An empty cache for `rows` rows of at most `capacity` tokens, of numbers as they are computed.
     pub fn new(rows: usize, capacity: usize) -> Self {
-        Self { lens: vec![0; rows], capacity, slots: Vec::new(), pool: None }
+        Self { lens: vec![0; rows], capacity, kind: CacheType::default(), slots: Vec::new(), pool: None }
+    }
+
+    /// Sets how keys and values are stored. Nothing may have been stored yet: what has is forgotten.
+    #[must_use]
+    pub fn stored(self, kind: CacheType) -> Self {
+        Self { kind, slots: Vec::new(), lens: vec![0; self.lens.len()], ..self }
+    }
+
+    /// How keys and values are stored.
+    pub fn kind(&self) -> CacheType {
+        self.kind
     }
 
     /// Takes its memory from a pool.
@@ -120,86 +155,38 @@ impl DenseCache {
         Ok(())
     }
 
-    fn slot(&mut self, slot: usize, k: &Tensor, heads: [usize; 2]) -> Result<&mut Slot> {
-        let size = Shape::new(&[self.lens.len(), heads[0], self.capacity, heads[1]]).at("cache")?.len();
+    /// Writes keys and values `[b, t, g, e]` to their place in a slot.
+    fn write(&mut self, slot: usize, [k, v]: [&Tensor; 2], spans: &[RowSpan]) -> Result<&Slot> {
+        let [b, t, g, e] = k.dims()?;
+        if b != self.lens.len() || spans.len() != b || k.shape() != v.shape() || k.dtype() != v.dtype() {
+            let expected = format!("keys and values of {} rows, alike", self.lens.len());
+            return Err(Error::shape("cache", expected, format_args!("{} and {}", k.shape(), v.shape())));
+        }
+        if k.is_tracked() || v.is_tracked() {
+            return Err(Error::invalid("cache", "a pass that records nothing", "a pass with a tape")
+                .hint("gradients do not flow through a cache; use Pass::infer()"));
+        }
+        self.check(spans)?;
+        if let Some((row, span)) = spans.iter().enumerate().find(|(_, s)| s.tokens.end > t) {
+            let found = format!("tokens {:?} of row {row}", span.tokens);
+            return Err(Error::invalid("cache", format_args!("spans within {t} tokens"), found));
+        }
+        let dims = [b, g, self.capacity, e];
         if self.slots.len() <= slot {
             self.slots.resize(slot + 1, None);
         }
-        let pool = self.pool.as_ref().or(k.pool());
         let place = &mut self.slots[slot];
         if place.is_none() {
-            let [k, v] =
-                [(); 2].map(|()| dispatch!(k.dtype(), T => T::store(Arc::new(Buffer::<T>::new(size, pool)))));
-            *place = Some(Slot { k, v, heads });
+            *place = Some(Slot::new(dims, self.kind, k.dtype(), self.pool.as_ref().or(k.pool()))?);
         }
         let place = place.as_mut().expect("filled above");
-        if place.heads != heads {
-            let (expected, found) = (format!("[.., {}, {}]", place.heads[0], place.heads[1]), k.shape());
-            return Err(Error::shape("cache", format_args!("keys and values {expected}"), found));
+        if place.dims() != dims {
+            let expected = format!("keys and values [.., {}, {}]", place.dims()[1], place.dims()[3]);
+            return Err(Error::shape("cache", expected, k.shape()));
         }
+        place.write([k, v], &Placement { spans, width: t, dims })?;
         Ok(place)
     }
-}
-
-/// Where one tensor's tokens go.
-struct Placement<'a> {
-    spans: &'a [RowSpan],
-    capacity: usize,
-    /// Tokens per row of the source.
-    width: usize,
-    heads: [usize; 2],
-}
-
-impl Placement<'_> {
-    /// `[b, t, g, e]` into `[b, g, capacity, e]`.
-    fn copy<T: Scalar>(&self, source: &[T], to: &mut [T]) {
-        let [g, e] = self.heads;
-        for (row, span) in self.spans.iter().enumerate() {
-            for (i, token) in span.tokens.clone().enumerate() {
-                for head in 0..g {
-                    let from = ((row * self.width + token) * g + head) * e;
-                    let at = ((row * g + head) * self.capacity + span.first + i) * e;
-                    to[at..at + e].copy_from_slice(&source[from..from + e]);
-                }
-            }
-        }
-    }
-
-    fn write(&self, source: &Tensor, to: &mut Storage) -> Result<()> {
-        let source = source.compact()?;
-        dispatch!(to.dtype(), T => {
-            let source = source.slice::<T>()?;
-            own::<T>(to)?;
-            let to = to.unique_mut::<T>()?.ok_or(Kind::Busy { what: "the cache" })?;
-            self.copy(source, to);
-            Ok(())
-        })
-    }
-}
-
-/// Makes memory that a fork shares our own.
-fn own<T: Scalar>(storage: &mut Storage) -> Result<()> {
-    if storage.unique_mut::<T>()?.is_none() {
-        let shared = Tensor::from_storage(storage.clone(), 0, &[storage.len()])?;
-        let mut copy = shared.buffer::<T>(shared.len());
-        copy.copy_from_slice(shared.slice::<T>()?);
-        *storage = T::store(Arc::new(copy));
-    }
-    Ok(())
-}
-
-/// Rows of `[b, ..]` in another order, in memory of their own.
-fn gather_rows(storage: &Storage, from: usize, rows: &[usize]) -> Result<Storage> {
-    let all = Tensor::from_storage(storage.clone(), 0, &[storage.len()])?;
-    let size = all.len() / from.max(1);
-    dispatch!(storage.dtype(), T => {
-        let old = all.slice::<T>()?;
-        let mut new = all.buffer::<T>(rows.len() * size);
-        for (to, &row) in new.chunks_exact_mut(size.max(1)).zip(rows) {
-            to.copy_from_slice(&old[row * size..(row + 1) * size]);
-        }
-        Ok(T::store(Arc::new(new)))
-    })
 }
 
 impl KvCache for DenseCache {
@@ -216,27 +203,13 @@ impl KvCache for DenseCache {
     }
 
     fn append(&mut self, slot: usize, k: &Tensor, v: &Tensor, spans: &[RowSpan]) -> Result<(Tensor, Tensor)> {
-        let [b, t, g, e] = k.dims()?;
-        if b != self.lens.len() || spans.len() != b || k.shape() != v.shape() || k.dtype() != v.dtype() {
-            let expected = format!("keys and values of {} rows, alike", self.lens.len());
-            return Err(Error::shape("cache", expected, format_args!("{} and {}", k.shape(), v.shape())));
-        }
-        if k.is_tracked() || v.is_tracked() {
-            return Err(Error::invalid("cache", "a pass that records nothing", "a pass with a tape")
-                .hint("gradients do not flow through a cache; use Pass::infer()"));
-        }
-        self.check(spans)?;
-        if let Some((row, span)) = spans.iter().enumerate().find(|(_, s)| s.tokens.end > t) {
-            let found = format!("tokens {:?} of row {row}", span.tokens);
-            return Err(Error::invalid("cache", format_args!("spans within {t} tokens"), found));
-        }
-        let capacity = self.capacity;
-        let slot = self.slot(slot, k, [g, e])?;
-        let place = Placement { spans, capacity, width: t, heads: [g, e] };
-        place.write(k, &mut slot.k)?;
-        place.write(v, &mut slot.v)?;
-        let whole = |s: &Storage| Tensor::from_storage(s.clone(), 0, &[b, g, capacity, e]);
-        Ok((whole(&slot.k)?, whole(&slot.v)?)) // [b, g, capacity, e]
+        let dtype: DType = k.dtype();
+        let [k, v] = self.store(slot, k, v, spans)?;
+        Ok((k.numbers(dtype)?, v.numbers(dtype)?)) // [b, g, capacity, e]
+    }
+
+    fn store(&mut self, slot: usize, k: &Tensor, v: &Tensor, spans: &[RowSpan]) -> Result<[CacheTensor; 2]> {
+        self.write(slot, [k, v], spans)?.contents() // [b, g, capacity, e]
     }
 
     fn advance(&mut self, spans: &[RowSpan]) -> Result<()> {
@@ -264,11 +237,7 @@ impl KvCache for DenseCache {
         let lens = rows.iter().map(|&row| self.row(row)).collect::<Result<Vec<_>>>()?;
         let mut slots = Vec::with_capacity(self.slots.len());
         for slot in &self.slots {
-            let moved = |s: &Storage| gather_rows(s, self.lens.len(), rows);
-            slots.push(match slot {
-                Some(s) => Some(Slot { k: moved(&s.k)?, v: moved(&s.v)?, heads: s.heads }),
-                None => None,
-            });
+            slots.push(slot.as_ref().map(|slot| slot.gather(rows)).transpose()?);
         }
         (self.lens, self.slots) = (lens, slots);
         Ok(())
@@ -281,7 +250,11 @@ impl KvCache for DenseCache {
 
 impl Debug for DenseCache {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "DenseCache(lengths {:?} of {})", self.lens, self.capacity)
+        write!(f, "DenseCache(lengths {:?} of {}", self.lens, self.capacity)?;
+        match self.kind {
+            CacheType::F32 => f.write_str(")"),
+            kind => write!(f, ", {kind})"),
+        }
     }
 }
 
@@ -306,6 +279,17 @@ mod tests {
         cache.advance(&spans).unwrap();
     }
 
+    /// What the numbers 10 to 21 come back as: bf16 has 8 bits, and a block of q8_0 steps of a 127th of its largest, 21.
+    const KINDS: [(CacheType, f32); 3] =
+        [(CacheType::F32, 0.0), (CacheType::Bf16, 0.0), (CacheType::Q8_0, 0.5 * 21.0 / 127.0)];
+
+    #[track_caller]
+    fn assert_held(cache: &mut DenseCache, row: usize, expected: &[f32], tolerance: f32) {
+        let found = held(cache, row);
+        let near = found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= tolerance * 1.01);
+        assert!(found.len() == expected.len() && near, "{found:?} for {expected:?} in {cache:?}");
+    }
+
     fn held(cache: &mut DenseCache, row: usize) -> Vec<f32> {
         let nothing: Vec<_> = (0..cache.rows()).map(|r| RowSpan::new(0..0, cache.len(r))).collect();
         let (k, _) =
@@ -316,18 +300,61 @@ mod tests {
 
     #[test]
     fn rows_grow_roll_back_fork_and_change_places() {
-        let mut cache = DenseCache::new(2, 5);
-        feed(&mut cache, 3, 10.0, &[1..3, 0..3]); // the first row is padded on the left
-        assert_eq!(held(&mut cache, 0), [11.0, 12.0]);
-        assert_eq!(held(&mut cache, 1), [13.0, 14.0, 15.0]);
-        let mut fork = cache.clone();
-        cache.truncate(1, 1).unwrap();
-        feed(&mut cache, 1, 20.0, &[0..1, 0..1]);
-        assert_eq!(held(&mut cache, 1), [13.0, 21.0]);
-        assert_eq!(held(&mut fork, 1), [13.0, 14.0, 15.0]);
-        fork.reorder(&[1, 1, 0]).unwrap();
-        assert_eq!(held(&mut fork, 0), [13.0, 14.0, 15.0]);
-        assert_eq!(held(&mut fork, 2), [11.0, 12.0]);
+        for (kind, tolerance) in KINDS {
+            let mut cache = DenseCache::new(2, 5).stored(kind);
+            feed(&mut cache, 3, 10.0, &[1..3, 0..3]); // the first row is padded on the left
+            assert_held(&mut cache, 0, &[11.0, 12.0], tolerance);
+            assert_held(&mut cache, 1, &[13.0, 14.0, 15.0], tolerance);
+            let mut fork = cache.clone();
+            cache.truncate(1, 1).unwrap();
+            feed(&mut cache, 1, 20.0, &[0..1, 0..1]);
+            assert_held(&mut cache, 1, &[13.0, 21.0], tolerance);
+            assert_held(&mut fork, 1, &[13.0, 14.0, 15.0], tolerance);
+            fork.reorder(&[1, 1, 0]).unwrap();
+            assert_held(&mut fork, 0, &[13.0, 14.0, 15.0], tolerance);
+            assert_held(&mut fork, 2, &[11.0, 12.0], tolerance);
+        }
+    }
+
+    #[test]
+    fn a_token_is_written_in_place() {
+        for (kind, _) in KINDS {
+            let mut cache = DenseCache::new(1, 5).stored(kind);
+            let mut place = |len: usize| {
+                let spans = [RowSpan::new(0..1, len)];
+                let [k, _] = cache.store(0, &tokens(1, 1, 1.0), &tokens(1, 1, 1.0), &spans).unwrap();
+                cache.advance(&spans).unwrap();
+                match k {
+                    CacheTensor::Plain(k) => k.slice::<f32>().unwrap().as_ptr().addr(),
+                    CacheTensor::Blocks(k) => k.bytes().as_ptr().addr(),
+                }
+            };
+            assert_eq!(place(0), place(1), "{kind}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_a_wide_head_come_back_from_blocks() {
+        // 40 numbers are a block of 32 and a part of one.
+        let x: Vec<f32> = (0..2 * 3 * G * 40).map(|i| (i as f32 * 0.7).sin()).collect();
+        let x = Tensor::from_vec(x, &[2, 3, G, 40]).unwrap();
+        for (kind, tolerance) in
+            [(CacheType::F32, 0.0), (CacheType::Bf16, 1.0 / 512.0), (CacheType::Q8_0, 0.5 / 127.0)]
+        {
+            let mut cache = DenseCache::new(2, 4).stored(kind);
+            let spans = [RowSpan::new(0..3, 0), RowSpan::new(1..3, 0)];
+            let [k, v] = cache.store(0, &x, &x, &spans).unwrap();
+            let found = k.narrow(2).unwrap().numbers(DType::F32).unwrap();
+            assert_eq!(
+                found.to_vec::<f32>().unwrap(),
+                v.narrow(2).unwrap().numbers(DType::F32).unwrap().to_vec::<f32>().unwrap()
+            );
+            let (found, x) = (found.view::<f32>().unwrap(), x.view::<f32>().unwrap());
+            for ((row, head), (i, e)) in [(0, 0), (1, 1)].into_iter().zip([(1, 39), (0, 31)]) {
+                let error: f32 = found[[row, head, i, e]] - x[[row, i + row, head, e]];
+                assert!(error.abs() <= tolerance * 1.01, "{kind}: {error}");
+            }
+        }
     }
 
     #[test]

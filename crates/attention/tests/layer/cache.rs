@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::common::{D, Distances, LearnedDistances, Stretch, Waves, build, grouped, infer, input};
 use formwork_attention::{Attention, Settings};
-use formwork_module::{DType, DenseCache, KvCache, Module, Pass, Position, Rows, Scope, Seed, Tensor};
+use formwork_module::{
+    CacheType, DType, DenseCache, KvCache, Module, Pass, Position, Rows, Scope, Seed, Tensor,
+};
 use formwork_testkit::{Numbers, assert_close};
 use ndarray::{ArrayD, Axis, Slice};
 
@@ -214,4 +216,44 @@ fn keys_that_change_are_those_of_each_row_whatever_the_padding() {
     let next = x.narrow(1, 3, 1).unwrap();
     let y = feed(&attention, &mut cache, &next, &Rows::right_padded(&[1, 0]));
     assert_close(&slice(&y, 0, 0, 1), &alone(0, 4), F64, "rolled back");
+}
+
+/// Attention over a cache in blocks against the same over the numbers that the blocks stand for, and the distance from
+/// exact numbers: how far bf16 and 8 bits round.
+fn compressed(kind: CacheType, rounding: f64, position: Arc<dyn Position>) {
+    let attention = build(&grouped(), position, DType::F32);
+    let x = input(B, T, DType::F32);
+    // As in one pass over all up to the end of a part: turned keys may change as the text grows.
+    let whole = |to: usize| infer(&attention, &x.narrow(1, 0, to).unwrap()).numbers();
+    let mut cache = DenseCache::new(B, T + 3).stored(kind);
+    for (from, len) in [(0, 4), (4, 1), (5, 5), (10, 1)] {
+        let part = x.narrow(1, from, len).unwrap();
+        let y = feed(&attention, &mut cache, &part, &Rows::default());
+        for row in 0..B {
+            let what = format!("{kind}, row {row} from {from}");
+            assert_close(
+                &slice(&y, row, 0, len),
+                &slice(&whole(from + len), row, from, len),
+                rounding,
+                &what,
+            );
+        }
+    }
+    // A fork goes its own way, and a row rolled back goes on as if the rest had never been.
+    let mut fork = cache.fork();
+    for row in 0..B {
+        fork.truncate(row, 4).unwrap();
+    }
+    let y = feed(&attention, fork.as_mut(), &x.narrow(1, 4, 1).unwrap(), &Rows::default());
+    assert_close(&slice(&y, 0, 0, 1), &slice(&whole(5), 0, 4, 1), rounding, "fork");
+    assert_eq!(cache.len(0), T);
+}
+
+#[test]
+fn a_cache_may_hold_fewer_bits() {
+    for (kind, rounding) in [(CacheType::F32, 1e-5), (CacheType::Bf16, 2e-2), (CacheType::Q8_0, 3e-2)] {
+        compressed(kind, rounding, Arc::new(Waves));
+        compressed(kind, rounding, Arc::new(Distances));
+        compressed(kind, rounding, Arc::new(Stretch));
+    }
 }

@@ -1,66 +1,65 @@
-//! The backward pass: tiles of queries in turn, each walking over the tiles of keys with probabilities recomputed.
+//! The backward pass: blocks of query tiles in turn, each walking over the tiles of keys with probabilities recomputed.
 //!
-//! Gradients of keys and values are sums over queries. One task owns a key head of a batch row and adds its tiles in
-//! order; where there are few key heads, their query tiles are dealt to a fixed number of shards, which sum apart and
-//! are joined in order.
+//! Gradients of keys and values are sums over queries. One task owns a key head of a batch row and adds its blocks in
+//! order; where there are few key heads, their blocks are dealt to a fixed number of shards, which sum apart and are
+//! joined in order.
 
 use super::{
-    Adjoint, BiasAdjoint, Gradients, Inputs, ViewMut,
-    forward::{KEYS, for_key_tiles, scores},
-    plan::{Plan, QueryTile, spread, transpose_panel},
-    tile::{Lanes, Matrix, WIDTH, each_row, product},
+    Adjoint, BiasAdjoint, Gradients, Inputs,
+    backward_tile::{backward_block, of_a_block, write_row},
+    forward::KEYS,
+    plan::{Plan, QueryTile, spread},
+    tile::{Lanes, WIDTH},
 };
-use crate::{
-    Element, Write,
-    disjoint::Disjoint,
-    isa::{self, Isa},
-    reduce::sum_map2,
-    scratch,
-};
+use crate::{Element, Write, disjoint::Disjoint, isa, reduce::sum_map2, scratch};
 
-/// With fewer key heads than this, their queries are divided as well.
+/// With fewer key heads in all batch rows than this, their queries are divided as well.
+const FEW: usize = 12;
+/// And so many tasks are made.
 const TASKS: usize = 16;
+/// Query tiles of a block.
+pub(super) const TOGETHER: usize = 2;
 
 /// [`super::attention_adjoint_with_bias`]; sizes are checked.
 pub(super) fn attention_adjoint<T: Element>(
     x: &Inputs<'_, T>,
     a: &Adjoint<'_, T>,
-    into: &Gradients<'_, T>,
-    sinks: &mut [&mut dyn BiasAdjoint<T>],
+    into: &mut Gradients<'_, T>,
+    biases: &mut [&mut dyn BiasAdjoint<T>],
 ) {
     let s = &x.shape;
-    let job = Job { x, a, into, plan: Plan::new(s) };
+    sinks_adjoint(x, a, into);
+    let plan = Plan::new(s);
+    let job = Job { x, a, into, plan, blocks: plan.blocks(TOGETHER) };
     let heads = s.batch * s.kv_heads;
-    let tile_work = 2 * WIDTH * s.keys * s.head_dim;
+    let block_work = 2 * TOGETHER * WIDTH * s.keys * s.head_dim;
     if heads == 0 || s.head_dim == 0 {
         return;
     }
-    if !sinks.is_empty() {
+    if !biases.is_empty() {
         // A head's biases are shared by all batch rows, so one task takes it through all of them.
         let group = s.heads / s.kv_heads;
-        let sinks = Disjoint::new(sinks);
-        spread(s.kv_heads, s.batch * job.plan.tiles() * tile_work, |kv_head| {
+        let biases = Disjoint::new(biases);
+        spread(s.kv_heads, s.batch * job.blocks * block_work, |kv_head| {
             // SAFETY: the heads of this group belong to this task alone.
-            let sinks = unsafe { sinks.slice(kv_head * group..(kv_head + 1) * group) };
-            (0..s.batch).for_each(|batch| job.whole_head(batch, kv_head, sinks));
+            let biases = unsafe { biases.slice(kv_head * group..(kv_head + 1) * group) };
+            (0..s.batch).for_each(|batch| job.whole_head((batch, kv_head), biases));
         });
         return;
     }
-    let shards = if heads >= TASKS { 1 } else { TASKS.div_ceil(heads).min(job.plan.tiles()).max(1) };
+    let shards = if heads >= FEW { 1 } else { TASKS.div_ceil(heads).min(job.blocks).max(1) };
     if shards == 1 {
-        spread(heads, job.plan.tiles() * tile_work, |i| {
-            job.whole_head(i / s.kv_heads, i % s.kv_heads, &mut []);
-        });
+        spread(heads, job.blocks * block_work, |i| job.whole_head((i / s.kv_heads, i % s.kv_heads), &mut []));
         return;
     }
     let sums = job.sums();
     scratch::with(heads * shards * sums, |partials: &mut [Lanes<T>]| {
         let parts = Disjoint::new(partials);
-        spread(heads * shards, job.plan.tiles().div_ceil(shards) * tile_work, |task| {
+        spread(heads * shards, job.blocks.div_ceil(shards) * block_work, |task| {
             let (head, shard) = (task / shards, task % shards);
             // SAFETY: this shard's sums belong to this task alone.
             let part = unsafe { parts.slice(task * sums..(task + 1) * sums) };
-            job.add_tiles(head / s.kv_heads, head % s.kv_heads, (shard, shards), part, &mut []);
+            job.add_blocks((head / s.kv_heads, head % s.kv_heads), (shard, shards), part, &mut []);
         });
         spread(heads, shards * s.keys * s.head_dim, |head| {
             // SAFETY: all shards of this head belong to this task alone now.
@@ -73,16 +72,39 @@ pub(super) fn attention_adjoint<T: Element>(
                     }
                 }
             }
-            job.write_keys(head / s.kv_heads, head % s.kv_heads, first);
+            job.write_keys((head / s.kv_heads, head % s.kv_heads), first);
         });
     });
 }
 
-struct Job<'j, 'a, T> {
-    x: &'j Inputs<'a, T>,
-    a: &'j Adjoint<'a, T>,
-    into: &'j Gradients<'a, T>,
+/// `dsink = −Σ exp(sink − lse) · D` over the queries of a head.
+fn sinks_adjoint<T: Element>(x: &Inputs<'_, T>, a: &Adjoint<'_, T>, into: &mut Gradients<'_, T>) {
+    let (Some(sinks), Some(dsinks)) = (x.sinks, into.dsinks.as_deref_mut()) else { return };
+    let s = &x.shape;
+    for (head, (&sink, dsink)) in sinks.iter().zip(dsinks).enumerate() {
+        let mut sum = T::zero();
+        for (batch, row) in x.rows.iter().enumerate() {
+            for t in row.q.clone() {
+                let lse = a.lse[(batch * s.heads + head) * s.queries + t];
+                if lse != T::neg_infinity() {
+                    let at = [batch, head, t];
+                    let along = sum_map2(a.dout.row(at, s.head_dim), a.out.row(at, s.head_dim), |a, b| a * b);
+                    sum += (sink - lse).fast_exp() * along;
+                }
+            }
+        }
+        *dsink = into.write.combine(*dsink, -sum);
+    }
+}
+
+/// One call.
+pub(super) struct Job<'j, 'a, T> {
+    pub(super) x: &'j Inputs<'a, T>,
+    pub(super) a: &'j Adjoint<'a, T>,
+    pub(super) into: &'j Gradients<'a, T>,
     plan: Plan,
+    /// Blocks of query tiles of a key head.
+    blocks: usize,
 }
 
 impl<T: Element> Job<'_, '_, T> {
@@ -91,36 +113,63 @@ impl<T: Element> Job<'_, '_, T> {
         2 * self.x.shape.head_dim.div_ceil(WIDTH) * self.x.shape.keys
     }
 
-    fn whole_head(&self, batch: usize, kv_head: usize, sinks: &mut [&mut dyn BiasAdjoint<T>]) {
+    fn whole_head(&self, head: (usize, usize), biases: &mut [&mut dyn BiasAdjoint<T>]) {
         scratch::with(self.sums(), |sums| {
-            self.add_tiles(batch, kv_head, (0, 1), sums, sinks);
-            self.write_keys(batch, kv_head, sums);
+            self.add_blocks(head, (0, 1), sums, biases);
+            self.write_keys(head, sums);
         });
     }
 
-    /// Every `shards`-th query tile of a key head: writes its `dQ`, sums `dK` and `dV` from 0.
-    fn add_tiles(
+    /// One of `shards` shares of the query tiles of a key head: writes their `dQ`, sums `dK` and `dV` from 0.
+    fn add_blocks(
         &self,
-        batch: usize,
-        kv_head: usize,
+        (batch, kv_head): (usize, usize),
         (shard, shards): (usize, usize),
         sums: &mut [Lanes<T>],
-        sinks: &mut [&mut dyn BiasAdjoint<T>],
+        biases: &mut [&mut dyn BiasAdjoint<T>],
     ) {
         sums.fill(Lanes::default());
         if shard == 0 {
             self.clear_padding(batch, kv_head);
         }
-        let columns = self.x.shape.head_dim.next_multiple_of(WIDTH);
-        scratch::with(5 * columns + 2 * KEYS, |space: &mut [Lanes<T>]| {
-            for index in (shard..self.plan.tiles()).step_by(shards) {
-                let Some(tile) = self.plan.tile(&self.x.rows[batch], batch, kv_head, index) else { continue };
+        let x = self.x;
+        let (e, valid) = (x.shape.head_dim, &x.rows[batch].k);
+        let columns = e.next_multiple_of(WIDTH);
+        let slopes = if x.transform.is_some() { KEYS } else { 0 };
+        let keys = valid.len() * columns / WIDTH;
+        let space = of_a_block(columns) + slopes + 2 * keys;
+        scratch::with(space, |space: &mut [Lanes<T>]| {
+            let (kv, space) = space.split_at_mut(2 * keys);
+            let (k, v) = kv.split_at_mut(keys);
+            isa::dispatch(
+                #[inline(always)]
+                |_| {
+                    x.k.load([batch, kv_head, valid.start], valid.len(), e, k);
+                    x.v.load([batch, kv_head, valid.start], valid.len(), e, v);
+                },
+            );
+            // Contiguous shares of the order that takes blocks from both ends: each has short rows and long ones.
+            for index in shard * self.blocks / shards..(shard + 1) * self.blocks / shards {
+                let tiles = self.block((batch, kv_head), index);
+                if index + 1 < self.blocks {
+                    for tile in self.block((batch, kv_head), index + 1).iter().flatten() {
+                        [&x.q, &self.a.dout, &self.a.out].into_iter().for_each(|view| tile.prefetch(view, e));
+                    }
+                }
                 isa::dispatch(
                     #[inline(always)]
-                    |isa| backward_tile(isa, self, &tile, sums, space, sinks),
+                    |isa| backward_block(isa, self, &tiles, (k, v), sums, space, biases),
                 );
             }
         });
+    }
+
+    fn block(&self, head: (usize, usize), index: usize) -> [Option<QueryTile>; TOGETHER] {
+        let mut tiles = [const { None }; TOGETHER];
+        for (tile, i) in tiles.iter_mut().zip(self.plan.block(TOGETHER, index)) {
+            *tile = self.plan.tile(&self.x.rows[head.0], head, i);
+        }
+        tiles
     }
 
     /// Queries that do not count have gradient 0.
@@ -138,7 +187,7 @@ impl<T: Element> Job<'_, '_, T> {
     }
 
     /// Writes the finished sums to `dk` and `dv`.
-    fn write_keys(&self, batch: usize, kv_head: usize, sums: &[Lanes<T>]) {
+    fn write_keys(&self, (batch, kv_head): (usize, usize), sums: &[Lanes<T>]) {
         let (s, valid) = (&self.x.shape, &self.x.rows[batch].k);
         let (dk, dv) = sums.split_at(sums.len() / 2);
         for (sums, view) in [(dk, &self.into.dk), (dv, &self.into.dv)] {
@@ -151,151 +200,6 @@ impl<T: Element> Job<'_, '_, T> {
                     row.fill(T::zero());
                 }
             }
-        }
-    }
-}
-
-/// Stores or adds a row that lies in blocks of 32 columns.
-#[inline(always)]
-fn write_row<'a, T: Element>(row: &mut [T], write: Write, block: impl Fn(usize) -> &'a [T; WIDTH]) {
-    for (i, row) in row.chunks_mut(WIDTH).enumerate() {
-        for (to, &from) in row.iter_mut().zip(block(i)) {
-            *to = write.combine(*to, from);
-        }
-    }
-}
-
-#[inline(always)]
-fn backward_tile<T: Element>(
-    isa: Isa,
-    job: &Job<'_, '_, T>,
-    tile: &QueryTile,
-    sums: &mut [Lanes<T>],
-    space: &mut [Lanes<T>],
-    sinks: &mut [&mut dyn BiasAdjoint<T>],
-) {
-    let Job { x, a, into, .. } = *job;
-    let (e, keys_in_all, lanes) = (x.shape.head_dim, x.shape.keys, tile.lanes());
-    let columns = e.next_multiple_of(WIDTH);
-    let (q, space) = space.split_at_mut(columns); // scaled: [⌈e/32⌉, lanes, 32]
-    let (dout, space) = space.split_at_mut(columns); // [⌈e/32⌉, lanes, 32]
-    let (qt, space) = space.split_at_mut(columns); // Qᵀ, scaled: [e, lanes]
-    let (dot, space) = space.split_at_mut(columns); // dOᵀ: [e, lanes]
-    let (dqt, space) = space.split_at_mut(columns); // dQᵀ / scale: [e, lanes]
-    let (s, ds) = space.split_at_mut(KEYS);
-    let (dk, dv) = sums.split_at_mut(sums.len() / 2);
-    tile.load(&x.q, e, x.scale, q);
-    tile.load(&a.dout, e, T::one(), dout);
-    transpose_panel(isa, q, qt);
-    transpose_panel(isa, dout, dot);
-    dqt.fill(Lanes::default());
-    let Statistics { lse, along } = statistics(job, tile);
-    let dropout = x.dropout.map(|dropout| dropout.over::<T>(tile));
-    for_key_tiles(
-        x,
-        tile,
-        #[inline(always)]
-        |keys, kind| {
-            let (n, first) = (keys.len(), x.rows[tile.batch].k.start + keys.start);
-            let (s, ds) = (&mut s[..n], &mut ds[..n]);
-            scores(isa, x, tile, (keys.clone(), kind), &qt[..e], s);
-            let at = [tile.batch, tile.kv_head, first];
-            product(isa, (x.v.matrix(at, n, e), Matrix::of_lanes(dot)), e, ds, Write::Store);
-            match &dropout {
-                None => {
-                    for (s, ds) in s.iter_mut().zip(ds.iter_mut()) {
-                        for l in 0..WIDTH {
-                            let p = (s.0[l] - lse.0[l]).fast_exp();
-                            s.0[l] = p;
-                            ds.0[l] = p * (ds.0[l] - along.0[l]);
-                        }
-                    }
-                }
-                Some(dropout) => {
-                    for (key, (s, ds)) in keys.clone().zip(s.iter_mut().zip(ds.iter_mut())) {
-                        let kept = dropout.factors(key);
-                        for l in 0..WIDTH {
-                            let p = (s.0[l] - lse.0[l]).fast_exp();
-                            s.0[l] = p * kept.0[l];
-                            ds.0[l] = p * (kept.0[l] * ds.0[l] - along.0[l]);
-                        }
-                    }
-                }
-            }
-            if !sinks.is_empty() {
-                hand_over(tile, keys.start, ds, sinks);
-            }
-            let (p, ds) = (Matrix::of_lanes(s), Matrix::of_lanes(ds));
-            for block in 0..columns / WIDTH {
-                let rows = block * keys_in_all + keys.start..block * keys_in_all + keys.end;
-                let panel = block * WIDTH..(block + 1) * WIDTH;
-                let (dout, q) = (Matrix::of_lanes(&dout[panel.clone()]), Matrix::of_lanes(&q[panel]));
-                product(isa, (p, dout), lanes, &mut dv[rows.clone()], Write::Add);
-                product(isa, (ds, q), lanes, &mut dk[rows], Write::Add);
-            }
-            product(isa, (x.k.matrix(at, n, e).transposed(), ds), n, &mut dqt[..e], Write::Add);
-        },
-    );
-    let scale = Lanes([x.scale; WIDTH]);
-    each_row(
-        &mut dqt[..e],
-        #[inline(always)]
-        |dq| dq.multiply(&scale),
-    );
-    let dq = q; // its contents are used up
-    transpose_panel(isa, dqt, dq);
-    store_queries(&into.dq, into.write, tile, dq, e);
-}
-
-#[inline(always)]
-fn store_queries<T: Element>(
-    view: &ViewMut<'_, T>,
-    write: Write,
-    tile: &QueryTile,
-    dq: &[Lanes<T>],
-    e: usize,
-) {
-    for lane in 0..tile.lanes() {
-        // SAFETY: this query belongs to this tile alone.
-        let row = unsafe { view.row(tile.index(lane), e) };
-        write_row(row, write, |block| &dq[block * WIDTH + lane].0);
-    }
-}
-
-/// What the backward pass needs of each query.
-struct Statistics<T> {
-    /// The saved log-sum-exp; +∞, which makes every probability 0, where no query is or none saw a key.
-    lse: Lanes<T>,
-    /// `D = Σ_e dO · O`.
-    along: Lanes<T>,
-}
-
-#[inline(always)]
-fn statistics<T: Element>(job: &Job<'_, '_, T>, tile: &QueryTile) -> Statistics<T> {
-    let (s, a) = (&job.x.shape, job.a);
-    let (mut lse, mut along) = (Lanes([T::infinity(); WIDTH]), Lanes::default());
-    for lane in 0..tile.lanes() {
-        let at @ [batch, head, t] = tile.index(lane);
-        let saved = a.lse[(batch * s.heads + head) * s.queries + t];
-        if saved != T::neg_infinity() {
-            lse.0[lane] = saved;
-            along.0[lane] = sum_map2(a.dout.row(at, s.head_dim), a.out.row(at, s.head_dim), |a, b| a * b);
-        }
-    }
-    Statistics { lse, along }
-}
-
-/// Gives each head of the tile the gradients of its scores, in the order of keys and then queries.
-fn hand_over<T: Element>(
-    tile: &QueryTile,
-    first_key: usize,
-    ds: &[Lanes<T>],
-    sinks: &mut [&mut dyn BiasAdjoint<T>],
-) {
-    let (n, group) = (tile.queries.len(), sinks.len());
-    for (i, head) in tile.heads.clone().enumerate() {
-        for (key, ds) in (first_key..).zip(ds) {
-            sinks[head % group].add_row(tile.positions.clone(), key, &ds.0[i * n..(i + 1) * n]);
         }
     }
 }

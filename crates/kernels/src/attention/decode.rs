@@ -1,115 +1,192 @@
-//! The forward pass for one query a row: decoding with a cache.
+//! The forward pass for one query a row, or a few: decoding with a cache.
 //!
-//! With one query there is nothing to lay along lanes, so here a key's own dimensions lie there. The query heads of a
-//! group share every key that is read. Work is divided over key heads and over ranges of 256 keys, whose partial
-//! softmaxes are joined in order: `O = Σ exp(mᵢ − m) Oᵢ / Σ exp(mᵢ − m) lᵢ`.
+//! With few queries there is nothing to lay along lanes, so here a key's own dimensions lie there. The queries of all
+//! heads of a group share every key that is read. Work is divided over key heads and over ranges of keys, whose partial
+//! softmaxes are joined in order: `O = Σ exp(mᵢ − m) Oᵢ / Σ exp(mᵢ − m) lᵢ`. Ranges depend on how many keys count, not
+//! on how many a cache has room for.
 
 use std::ops::Range;
 
 use super::{
-    Inputs, Tile, ViewMut,
-    plan::spread,
-    tile::{Lanes, Matrix, WIDTH, product},
+    Inputs, Shape, Stored, Tile, ViewMut,
+    rows::{Rows, dots, mix},
+    tile::{Lanes, WIDTH, exp},
 };
 use crate::{
-    Element, Write,
+    Element,
     disjoint::Disjoint,
-    isa::{self, Isa, LANES},
-    reduce::{max, padded, sum_lanes, sum_map},
-    scratch,
+    isa::{self, Isa},
+    reduce::{max, sum_map},
+    scratch, team,
 };
 
-/// Keys of one task.
+/// Keys of a range, at least.
 const CHUNK: usize = 256;
-/// Query heads whose outputs are summed together.
-const HEADS: usize = 8;
+/// Ranges of a key head, at most: partial results are read once more.
+const CHUNKS: usize = 32;
+/// Keys whose scores, or weighted values, are computed together.
+const TOGETHER: usize = 64;
+/// Queries of a group up to which this is faster than tiles of 32.
+const FEW: usize = 8;
+/// Numbers of keys and values that one thread should read before another is worth waking: 128 KiB of them.
+const GRAIN: usize = 32 * 1024;
 
-/// [`super::attention`] for one query a row; sizes are checked.
+/// Whether an attention is one of few queries.
+pub(super) fn suits(s: &Shape) -> bool {
+    s.queries == 1 || s.queries * s.heads.checked_div(s.kv_heads).unwrap_or(1) <= FEW
+}
+
+/// [`super::attention`] for few queries a row; sizes are checked.
 pub(super) fn attention<T: Element>(x: &Inputs<'_, T>, out: &ViewMut<'_, T>, lse: &mut [T]) {
-    let s = &x.shape;
-    let group = s.heads.checked_div(s.kv_heads).unwrap_or(0);
-    let chunks = s.keys.div_ceil(CHUNK).max(1);
-    let width = s.head_dim + 2; // of a partial result: maximum, sum, output
-    scratch::with(s.batch * s.heads * chunks * width, |partials: &mut [T]| {
+    let (s, e) = (&x.shape, x.shape.head_dim);
+    if lse.is_empty() {
+        return;
+    }
+    let few = s.queries * (s.heads / s.kv_heads);
+    let longest = x.rows.iter().map(|row| row.k.len()).max().unwrap_or(0);
+    let chunk = longest.div_ceil(CHUNKS).next_multiple_of(TOGETHER).max(CHUNK);
+    let chunks = longest.div_ceil(chunk).max(1);
+    let width = e + 2; // of a partial result: maximum, sum, output
+    let tasks = s.batch * s.kv_heads * chunks;
+    let together = (GRAIN / (2 * e * longest.min(chunk)).max(1)).max(1);
+    scratch::with(lse.len() * chunks * width, |partials: &mut [T]| {
         let parts = Disjoint::new(partials);
-        let work = group * s.keys.min(CHUNK) * s.head_dim;
-        spread(s.batch * s.kv_heads * chunks, work, |task| {
-            let (at, chunk) = (task / chunks, task % chunks);
-            let (batch, kv_head) = (at / s.kv_heads, at % s.kv_heads);
-            scratch::with(group * CHUNK, |scores: &mut [T]| {
-                isa::dispatch(
-                    #[inline(always)]
-                    |isa| {
-                        let n = x.rows[batch].k.len();
-                        let keys = n.min(chunk * CHUNK)..n.min((chunk + 1) * CHUNK);
-                        let part = |head: usize| {
-                            let at = ((batch * s.heads + head) * chunks + chunk) * width;
-                            // SAFETY: each head's part of this chunk belongs to this task alone, and is taken once at a time.
+        team::parallel(tasks.div_ceil(together), |group| {
+            let tile = TOGETHER * e.next_multiple_of(WIDTH) / WIDTH;
+            scratch::with(tile, |tile: &mut [Lanes<T>]| {
+                scratch::with(few * (chunk + e), |space: &mut [T]| {
+                    for task in group * together..tasks.min((group + 1) * together) {
+                        let (at, index) = (task / chunks, task % chunks);
+                        let place = Place { batch: at / s.kv_heads, kv_head: at % s.kv_heads };
+                        let n = x.rows[place.batch].k.len();
+                        let keys = n.min(index * chunk)..n.min((index + 1) * chunk);
+                        let part = |i: usize| {
+                            let at = ((at * few + i) * chunks + index) * width;
+                            // SAFETY: the parts of this range belong to this task alone, each taken once at a time.
                             unsafe { parts.slice(at..at + width) }
                         };
-                        chunk_of_keys(isa, x, (batch, kv_head), keys, scores, part);
-                    },
-                );
+                        isa::dispatch(
+                            #[inline(always)]
+                            |isa| range_of_keys(isa, x, place, keys, (&mut *space, &mut *tile), part),
+                        );
+                    }
+                });
             });
         });
-        for (i, (parts, lse)) in partials.chunks_exact(chunks * width).zip(lse).enumerate() {
-            let (batch, head) = (i / s.heads, i % s.heads);
-            // SAFETY: sizes are checked, and this loop is serial.
-            *lse = join(parts, width, unsafe { out.row([batch, head, 0], s.head_dim) });
-        }
+        isa::dispatch(
+            #[inline(always)]
+            |isa| {
+                for (i, (parts, lse)) in partials.chunks_exact(chunks * width).zip(lse).enumerate() {
+                    let (head, t) = (i / s.queries, i % s.queries);
+                    let (batch, head) = (head / s.heads, head % s.heads);
+                    let sink =
+                        if x.rows[batch].q.contains(&t) { x.sinks.map(|sinks| sinks[head]) } else { None };
+                    // SAFETY: sizes are checked, and this loop is serial.
+                    *lse = join(isa, parts, sink, unsafe { out.row([batch, head, t], e) });
+                }
+            },
+        );
     });
 }
 
-/// Partial softmax of all heads of a group over a range of keys.
+#[derive(Clone, Copy)]
+struct Place {
+    batch: usize,
+    kv_head: usize,
+}
+
+/// Partial softmax of all queries of a group over a range of keys.
 #[inline(always)]
-fn chunk_of_keys<'p, T: Element>(
+fn range_of_keys<'p, T: Element>(
     isa: Isa,
     x: &Inputs<'_, T>,
-    (batch, kv_head): (usize, usize),
+    Place { batch, kv_head }: Place,
     keys: Range<usize>,
-    scores: &mut [T],
+    (space, tile): (&mut [T], &mut [Lanes<T>]),
     part: impl Fn(usize) -> &'p mut [T],
 ) {
-    let (s, row) = (&x.shape, &x.rows[batch]);
+    let (s, row, e, n) = (&x.shape, &x.rows[batch], x.shape.head_dim, keys.len());
     let group = s.heads / s.kv_heads;
-    let heads = kv_head * group..(kv_head + 1) * group;
-    let position = row.first..row.first + 1;
-    let kind =
-        if keys.is_empty() || row.q.is_empty() { Tile::Skip } else { x.rule.tile(position, keys.clone()) };
-    if kind == Tile::Skip {
-        for head in heads {
-            let part = part(head);
-            part.fill(T::zero());
-            part[0] = T::neg_infinity();
-        }
+    let few = s.queries * group;
+    // Head and query of the i-th row, and the query's position if it counts.
+    let place = |i: usize| (kv_head * group + i / s.queries, i % s.queries);
+    let position = |t: usize| row.q.contains(&t).then(|| row.first + t - row.q.start);
+    let kind = |t: usize| match position(t) {
+        Some(p) if n > 0 => x.rule.tile(p..p + 1, keys.clone()),
+        _ => Tile::Skip,
+    };
+    for i in 0..few {
+        let part = part(i);
+        part.fill(T::zero());
+        part[0] = T::neg_infinity();
+    }
+    if (0..s.queries).all(|t| kind(t) == Tile::Skip) {
         return;
     }
-    let n = keys.len();
-    let at = [batch, kv_head, row.k.start + keys.start];
-    let (k, v) = (x.k.matrix(at, n, s.head_dim), x.v.matrix(at, n, s.head_dim));
-    for (j, k) in k.rows(n, s.head_dim).enumerate() {
-        for head in 0..group {
-            let q = x.q.row([batch, heads.start + head, 0], s.head_dim);
-            scores[head * n + j] = x.scale * dot(isa, q, k);
+    let (q, scores) = space.split_at_mut(few * e);
+    let scores = &mut scores[..few * n];
+    for (i, q) in q.chunks_exact_mut(e.max(1)).enumerate() {
+        let (head, t) = place(i);
+        match position(t) {
+            Some(_) => q.iter_mut().zip(x.q.row([batch, head, t], e)).for_each(|(to, &q)| *to = q * x.scale),
+            None => q.fill(T::zero()),
         }
     }
-    for (head, scores) in heads.clone().zip(scores.chunks_exact_mut(n)) {
-        adjust(x, head, row.first, keys.clone(), kind, scores);
+    let pieces = (0..n).step_by(TOGETHER).map(|start| start..n.min(start + TOGETHER));
+    let at = |piece: &Range<usize>| [batch, kv_head, row.k.start + keys.start + piece.start];
+    for piece in pieces.clone() {
+        let k = rows(isa, &x.k, at(&piece), piece.len(), e, tile);
+        dots(isa, (q, few), k, &mut scores[piece.start..], n);
+    }
+    if let Some(transform) = x.transform {
+        transform.apply(scores);
+    }
+    for (i, scores) in scores.chunks_exact_mut(n).enumerate() {
+        let (head, t) = place(i);
+        let (Some(query), kind) = (position(t), kind(t)) else {
+            scores.fill(T::zero());
+            continue;
+        };
+        adjust(x, head, query, keys.clone(), kind, scores);
         let top = max(scores);
         let base = if top == T::neg_infinity() { T::zero() } else { top };
         for s in scores.iter_mut() {
-            *s = (*s - base).fast_exp();
+            *s = exp(isa, *s - base);
         }
-        let part = part(head);
+        let part = part(i);
         (part[0], part[1]) = (top, sum_map(scores, |s| s));
         if let Some(dropout) = x.dropout {
-            let (stream, threshold) = (dropout.stream([batch, head, row.first]), dropout.threshold::<T>());
+            let (stream, threshold) = (dropout.stream([batch, head, query]), dropout.threshold::<T>());
             for (key, s) in keys.clone().zip(scores) {
                 *s *= threshold.factor(stream, key);
             }
         }
     }
-    weighted_sums(isa, &scores[..group * n], (v, n), |head| &mut part(heads.start + head)[2..]);
+    // The queries are used up: their space takes the sums, which the parts have room for but not side by side.
+    q.fill(T::zero());
+    for piece in pieces {
+        let v = rows(isa, &x.v, at(&piece), piece.len(), e, tile);
+        mix(isa, (&scores[piece.start..], n, few), v, q);
+    }
+    for (i, sums) in q.chunks_exact(e.max(1)).enumerate() {
+        part(i)[2..].copy_from_slice(sums);
+    }
+}
+
+/// Rows as they lie, where the products can read them so, or decoded to a tile.
+#[inline(always)]
+fn rows<'r, T: Element>(
+    isa: Isa,
+    stored: &Stored<'r, T>,
+    at: [usize; 3],
+    n: usize,
+    e: usize,
+    tile: &'r mut [Lanes<T>],
+) -> Rows<'r, T> {
+    Rows::of(isa, stored, at, n, e).unwrap_or_else(|| {
+        stored.load(at, n, e, tile);
+        Rows::decoded(tile, n, e)
+    })
 }
 
 /// Adds biases and hides what the rule forbids.
@@ -121,89 +198,45 @@ fn adjust<T: Element>(
     kind: Tile,
     scores: &mut [T],
 ) {
+    if x.bias.is_none() && kind == Tile::Full {
+        return;
+    }
     for (key, s) in keys.zip(scores) {
         if let Some(bias) = x.bias {
             *s += bias.score(head, query, key);
         }
-        if kind == Tile::Partial && !x.rule.allows(query, key) {
+        if kind == Tile::Skip || kind == Tile::Partial && !x.rule.allows(query, key) {
             *s = T::neg_infinity();
         }
     }
 }
 
+/// Joins partial results `[chunks, e + 2]` in their order, and a sink; writes the output and returns the log-sum-exp.
 #[inline(always)]
-fn dot<T: Element>(isa: Isa, q: &[T], k: &[T]) -> T {
-    let ((qs, q_tail), (ks, k_tail)) = (q.as_chunks::<LANES>(), k.as_chunks::<LANES>());
-    let mut sums = [T::zero(); LANES];
-    for (q, k) in qs.iter().zip(ks) {
-        for l in 0..LANES {
-            sums[l] = isa.mul_add(q[l], k[l], sums[l]);
-        }
-    }
-    if !q_tail.is_empty() {
-        let (q, k) = (padded(q_tail), padded(k_tail));
-        for l in 0..LANES {
-            sums[l] = isa.mul_add(q[l], k[l], sums[l]);
-        }
-    }
-    sum_lanes(sums)
-}
-
-/// `out(r)[:] = Σ_j p[r, j] · v[j, :]` for `p: [heads, n]`, `v: [n, e]`.
-#[inline(always)]
-fn weighted_sums<'p, T: Element>(
-    isa: Isa,
-    p: &[T],
-    (v, n): (Matrix<'_, T>, usize),
-    out: impl Fn(usize) -> &'p mut [T],
-) {
-    let e = out(0).len();
-    let whole = e / WIDTH * WIDTH;
-    for (block, p) in p.chunks(HEADS * n).enumerate() {
-        let mut sums = [Lanes::default(); HEADS];
-        let sums = &mut sums[..p.len() / n];
-        let heads = Matrix { data: p, row: n, column: 1 };
-        for column in (0..whole).step_by(WIDTH) {
-            product(isa, (heads, Matrix { data: &v.data[column..], ..v }), n, sums, Write::Store);
-            for (r, sums) in sums.iter().enumerate() {
-                out(block * HEADS + r)[column..column + WIDTH].copy_from_slice(&sums.0);
-            }
-        }
-        for (r, p) in p.chunks_exact(n).enumerate() {
-            let out = &mut out(block * HEADS + r)[whole..];
-            out.fill(T::zero());
-            if !out.is_empty() {
-                for (&p, v) in p.iter().zip(v.rows(n, e)) {
-                    for (out, &v) in out.iter_mut().zip(&v[whole..]) {
-                        *out = isa.mul_add(p, v, *out);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Joins partial results `[chunks, width]` in their order; writes the output and returns the log-sum-exp.
-fn join<T: Element>(parts: &[T], width: usize, out: &mut [T]) -> T {
-    let top = parts.chunks_exact(width).fold(T::neg_infinity(), |top, p| if p[0] > top { p[0] } else { top });
+fn join<T: Element>(isa: Isa, parts: &[T], sink: Option<T>, out: &mut [T]) -> T {
+    let width = out.len() + 2;
+    let sink = sink.unwrap_or(T::neg_infinity());
+    let top = parts.chunks_exact(width).fold(sink, |top, p| if p[0] > top { p[0] } else { top });
     let base = if top == T::neg_infinity() { T::zero() } else { top };
-    let mut sum = T::zero();
+    let mut sum = exp(isa, sink - base);
     out.fill(T::zero());
     for part in parts.chunks_exact(width) {
-        let weight = (part[0] - base).fast_exp();
+        let weight = exp(isa, part[0] - base);
         // A range that the query does not see adds nothing; one with a NaN adds that.
         if weight == T::zero() && part[1] == T::zero() {
             continue;
         }
         sum += weight * part[1];
         for (out, &o) in out.iter_mut().zip(&part[2..]) {
-            *out += weight * o;
+            *out = isa.mul_add(weight, o, *out);
         }
     }
     if sum == T::zero() {
         return T::neg_infinity();
     }
     let factor = sum.recip();
-    out.iter_mut().for_each(|o| *o *= factor);
+    for o in out {
+        *o *= factor;
+    }
     top + sum.ln()
 }

@@ -4,7 +4,7 @@
 //! `q, O`: `[b, h, t, e]`; `k, v`: `[b, g, s, e]` with `h` a multiple of `g`, so that multi-head, grouped-query and
 //! multi-query attention are one code and keys are never copied. All are strided [`View`]s.
 //!
-//! Scores exist one tile of 32 queries × 32 keys at a time; of a row only the output and the logarithm of the sum of
+//! Scores exist one tile of 32 queries × 64 keys at a time; of a row only the output and the logarithm of the sum of
 //! exponentials (`lse`) are kept, from which the backward pass recomputes the tile. Milakov & Gimelshein 2018,
 //! <https://arxiv.org/abs/1805.02867> (running softmax); Dao et al. 2022, <https://arxiv.org/abs/2205.14135> (tiles and
 //! the recomputing backward). Unlike there, queries lie along vector lanes and tiles are computed transposed.
@@ -22,7 +22,8 @@
 //! let view = |data| View::new(data, Strides::heads_first(1, 2, 1));
 //! let keys = [0.0, 3.0_f64.ln()];
 //! let (q, k, v) = (view(&[1.0, 1.0]), view(&keys), view(&[4.0, 8.0]));
-//! let inputs = Inputs { shape, q, k, v, rows: &[Row::whole(2, 2)], rule: &Causal, bias: None, scale: 1.0, dropout: None };
+//! let rows = [Row::whole(2, 2)];
+//! let inputs = Inputs::new(shape, [q, k, v], &rows, &Causal);
 //! let (mut out, mut lse) = ([0.0; 2], [0.0; 2]);
 //! attention(&inputs, &mut ViewMut::new(&mut out, Strides::heads_first(1, 2, 1)), &mut lse);
 //! assert!((out[0] - 4.0).abs() < 1e-12); // the first query sees the first key alone
@@ -30,15 +31,21 @@
 //! ```
 
 mod backward;
+mod backward_tile;
 mod decode;
 mod dropout;
+#[cfg(target_arch = "x86_64")]
+mod few;
 mod forward;
 mod plan;
 pub mod reference;
+mod rows;
 mod rule;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod transform;
 #[cfg(target_arch = "x86_64")]
 mod vector;
 mod view;
@@ -48,6 +55,8 @@ use std::ops::Range;
 
 pub use dropout::Dropout;
 pub use rule::{Bias, BiasAdjoint, Causal, Everything, Rule, Tile};
+pub use stored::{Blocks, Stored};
+pub use transform::{SoftCap, Transform};
 pub use view::{Strides, View, ViewMut};
 
 /// The sizes of one attention.
@@ -98,19 +107,33 @@ pub struct Inputs<'a, T> {
     /// Queries: `[b, h, t, e]`.
     pub q: View<'a, T>,
     /// Keys: `[b, g, s, e]`.
-    pub k: View<'a, T>,
+    pub k: Stored<'a, T>,
     /// Values: `[b, g, s, e]`.
-    pub v: View<'a, T>,
+    pub v: Stored<'a, T>,
     /// What counts in each batch row: `[b]`.
     pub rows: &'a [Row],
     /// Which keys a query may see.
     pub rule: &'a dyn Rule,
-    /// What is added to the scaled scores.
-    pub bias: Option<&'a dyn Bias<T>>,
     /// Factor of the products: usually `1/√e`.
     pub scale: T,
+    /// A function of each scaled score, before biases.
+    pub transform: Option<&'a dyn Transform<T>>,
+    /// What is added to the scores.
+    pub bias: Option<&'a dyn Bias<T>>,
+    /// A further logit of each head, `[h]`, that takes its part of the softmax and adds nothing: attention sinks, as in
+    /// gpt-oss, <https://arxiv.org/abs/2309.17453>.
+    pub sinks: Option<&'a [T]>,
     /// Dropout on the probabilities, after the softmax; the row statistics are those without it.
     pub dropout: Option<Dropout>,
+}
+
+impl<'a, T: Element> Inputs<'a, T> {
+    /// `scale = 1/√e` and nothing else; further fields are set by name.
+    pub fn new(shape: Shape, [q, k, v]: [View<'a, T>; 3], rows: &'a [Row], rule: &'a dyn Rule) -> Self {
+        let scale = T::of(1.0 / (shape.head_dim.max(1) as f64).sqrt());
+        let (k, v) = (k.into(), v.into());
+        Inputs { shape, q, k, v, rows, rule, scale, transform: None, bias: None, sinks: None, dropout: None }
+    }
 }
 
 impl<T> std::fmt::Debug for Inputs<'_, T> {
@@ -137,6 +160,9 @@ impl<T: Element> Inputs<'_, T> {
             let fits = (0.0..=1.0).contains(&probability);
             assert!(fits, "attention: dropout probability {probability} is not in [0, 1]");
         }
+        if let Some(sinks) = self.sinks {
+            assert_eq!(sinks.len(), s.heads, "attention: one sink for each head");
+        }
         self.q.check("q", [s.batch, s.heads, s.queries, s.head_dim]);
         self.k.check("k", [s.batch, s.kv_heads, s.keys, s.head_dim]);
         self.v.check("v", [s.batch, s.kv_heads, s.keys, s.head_dim]);
@@ -145,7 +171,7 @@ impl<T: Element> Inputs<'_, T> {
 
 /// Writes the output `[b, h, t, e]` and the row statistics `lse: [b, h, t]`; both may hold junk before.
 ///
-/// One query a row (decoding) runs code of its own, whose work is divided over heads and ranges of keys.
+/// One query a row, or a few (decoding), run code of their own, whose work is divided over heads and ranges of keys.
 ///
 /// # Panics
 /// If sizes do not fit, or rows of `out` overlap.
@@ -154,7 +180,7 @@ pub fn attention<T: Element>(inputs: &Inputs<'_, T>, out: &mut ViewMut<'_, T>, l
     let s = &inputs.shape;
     assert_eq!(lse.len(), s.batch * s.heads * s.queries, "attention: lse must be [b, h, t]");
     out.check("out", [s.batch, s.heads, s.queries, s.head_dim]);
-    if s.queries == 1 {
+    if decode::suits(s) {
         decode::attention(inputs, out, lse);
     } else {
         forward::attention(inputs, out, lse);
@@ -181,7 +207,9 @@ pub struct Gradients<'a, T> {
     pub dk: ViewMut<'a, T>,
     /// Gradient of the values: `[b, g, s, e]`.
     pub dv: ViewMut<'a, T>,
-    /// How all three meet their destination; storing covers padding, which gets 0.
+    /// Gradient of the sinks: `[h]`, or not wanted.
+    pub dsinks: Option<&'a mut [T]>,
+    /// How all meet their destination; storing covers padding, which gets 0.
     pub write: Write,
 }
 
@@ -190,14 +218,21 @@ impl<T> Gradients<'_, T> {
         self.dq.check("dq", [s.batch, s.heads, s.queries, s.head_dim]);
         self.dk.check("dk", [s.batch, s.kv_heads, s.keys, s.head_dim]);
         self.dv.check("dv", [s.batch, s.kv_heads, s.keys, s.head_dim]);
+        if let Some(dsinks) = &self.dsinks {
+            assert_eq!(dsinks.len(), s.heads, "attention: one gradient of a sink for each head");
+        }
     }
 }
 
 /// Adjoint of [`attention`], with `P` recomputed from `lse` and `D = Σ_e dO · O` per row:
 ///
 /// - `dV = (P ⊙ M)ᵀ·dO`, with `M` the factors of dropout, or 1
-/// - `dS = P · (M ⊙ dO·Vᵀ − D)`: through the product with the values, less the normaliser's term
+/// - `dS = P · (M ⊙ dO·Vᵀ − D)`: through the product with the values, less the normaliser's term; the bias's gradient
+/// - `dS ⊙ f′` below a transform `f`
 /// - `dQ = scale · dS·K`, `dK = scale · dSᵀ·Q`
+/// - `dsink = −Σ exp(sink − lse) · D` over the queries: no value stands behind a sink
+///
+/// Keys in blocks get the gradient of the numbers that they stand for.
 ///
 /// # Panics
 /// As [`attention`].
@@ -209,17 +244,17 @@ pub fn attention_adjoint<T: Element>(
     attention_adjoint_with_bias(inputs, adjoint, into, &mut []);
 }
 
-/// [`attention_adjoint`] that also hands `dS` to the sinks, one for each query head, for a bias that learns.
+/// [`attention_adjoint`] that also hands `dS` to `biases`, one for each query head, for a bias that learns.
 ///
 /// Every head is then worked on by one thread at a time, so it is slower with few heads.
 ///
 /// # Panics
-/// As [`attention`], and if there are neither none nor `heads` sinks.
+/// As [`attention`], and if there are neither none nor `heads` of `biases`.
 pub fn attention_adjoint_with_bias<T: Element>(
     inputs: &Inputs<'_, T>,
     adjoint: &Adjoint<'_, T>,
     into: &mut Gradients<'_, T>,
-    sinks: &mut [&mut dyn BiasAdjoint<T>],
+    biases: &mut [&mut dyn BiasAdjoint<T>],
 ) {
     inputs.check();
     let s = &inputs.shape;
@@ -227,11 +262,11 @@ pub fn attention_adjoint_with_bias<T: Element>(
     adjoint.out.check("out", [s.batch, s.heads, s.queries, s.head_dim]);
     adjoint.dout.check("dout", [s.batch, s.heads, s.queries, s.head_dim]);
     assert!(
-        sinks.is_empty() || sinks.len() == s.heads,
-        "attention: {} sinks for {} heads",
-        sinks.len(),
+        biases.is_empty() || biases.len() == s.heads,
+        "attention: {} gradients of biases for {} heads",
+        biases.len(),
         s.heads
     );
     into.check(s);
-    backward::attention_adjoint(inputs, adjoint, into, sinks);
+    backward::attention_adjoint(inputs, adjoint, into, biases);
 }

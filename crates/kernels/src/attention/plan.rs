@@ -1,6 +1,8 @@
 //! How the queries of an attention are dealt to tiles, by shape alone.
 //!
-//! A tile holds up to 32 queries of one head. Where a row has fewer, a tile takes several heads that share keys.
+//! A tile holds up to 32 queries of one head. Where a row has fewer, a tile takes several heads that share keys. Tiles of
+//! the same queries and other heads of the group follow each other, so that consecutive tiles, taken together as a block,
+//! look at nearly the same keys: a block brings each tile of keys into near memory once.
 
 use std::ops::Range;
 
@@ -45,9 +47,27 @@ impl Plan {
         self.group.div_ceil(self.heads_per_tile) * self.query_tiles
     }
 
-    /// Tile `index`, heads ascending and then queries; `None` where padding leaves it without queries.
-    pub(super) fn tile(&self, row: &Row, batch: usize, kv_head: usize, index: usize) -> Option<QueryTile> {
-        let (head_tile, query_tile) = (index / self.query_tiles, index % self.query_tiles);
+    /// Blocks of up to `together` tiles.
+    pub(super) fn blocks(&self, together: usize) -> usize {
+        self.tiles().div_ceil(together)
+    }
+
+    /// The block at place `index` of a parallel loop. Blocks are taken from both ends of the queries in turn, so that any
+    /// contiguous share of a causal attention has its part of the long rows.
+    pub(super) fn block(&self, together: usize, index: usize) -> Range<usize> {
+        let at = if index.is_multiple_of(2) { index / 2 } else { self.blocks(together) - 1 - index / 2 };
+        at * together..self.tiles().min((at + 1) * together)
+    }
+
+    /// Tile `index`, queries ascending and then heads; `None` where padding leaves it without queries.
+    pub(super) fn tile(
+        &self,
+        row: &Row,
+        (batch, kv_head): (usize, usize),
+        index: usize,
+    ) -> Option<QueryTile> {
+        let head_tiles = self.group.div_ceil(self.heads_per_tile);
+        let (query_tile, head_tile) = (index / head_tiles, index % head_tiles);
         let head = head_tile * self.heads_per_tile;
         let start = query_tile * self.queries_per_tile;
         let end = row.q.len().min(start + self.queries_per_tile);
@@ -59,13 +79,6 @@ impl Plan {
             queries: row.q.start + start..row.q.start + end,
             positions: row.first + start..row.first + end,
         })
-    }
-
-    /// The order in which a parallel loop takes tiles: from both ends of the queries in turn, so that any contiguous
-    /// share of a causal attention has its part of the long rows.
-    pub(super) fn balanced(&self, index: usize) -> usize {
-        let (head_tile, i) = (index / self.query_tiles, index % self.query_tiles);
-        head_tile * self.query_tiles + if i.is_multiple_of(2) { i / 2 } else { self.query_tiles - 1 - i / 2 }
     }
 }
 
@@ -80,6 +93,12 @@ impl QueryTile {
     pub(super) fn index(&self, lane: usize) -> [usize; 3] {
         let n = self.queries.len();
         [self.batch, self.heads.start + lane / n, self.queries.start + lane % n]
+    }
+
+    /// Asks for this tile's rows of a view to be near when [`QueryTile::load`] comes for them.
+    #[inline(always)]
+    pub(super) fn prefetch<T: Element>(&self, view: &View<'_, T>, e: usize) {
+        (0..self.lanes()).for_each(|lane| view.prefetch(self.index(lane), e));
     }
 
     /// Copies this tile's rows of a view, times `scale`, to a panel `[⌈e/32⌉, 32 queries, 32 columns]`; what is no
@@ -135,9 +154,9 @@ mod tests {
             let plan = Plan::new(&shape);
             let row = Row { q: queries / 3..queries, k: 0..0, first: 9 };
             let mut seen = vec![];
-            let mut order: Vec<_> = (0..plan.tiles()).map(|i| plan.balanced(i)).collect();
+            let mut order: Vec<_> = (0..plan.blocks(3)).flat_map(|i| plan.block(3, i)).collect();
             for kv_head in 0..kv_heads {
-                for tile in order.iter().filter_map(|&i| plan.tile(&row, 0, kv_head, i)) {
+                for tile in order.iter().filter_map(|&i| plan.tile(&row, (0, kv_head), i)) {
                     assert!(tile.lanes() <= WIDTH);
                     assert_eq!(tile.positions.start - 9, tile.queries.start - row.q.start);
                     seen.extend((0..tile.lanes()).map(|l| tile.index(l)));

@@ -9,7 +9,8 @@
 //! let view = |data| View::new(data, Strides::heads_first(1, 2, 1));
 //! let keys = [0.0, 3.0_f64.ln()];
 //! let (q, k, v) = (view(&[1.0]), view(&keys), view(&[0.0, 8.0]));
-//! let inputs = Inputs { shape, q, k, v, rows: &[Row::whole(1, 2)], rule: &Everything, bias: None, scale: 1.0, dropout: None };
+//! let rows = [Row::whole(1, 2)];
+//! let inputs = Inputs::new(shape, [q, k, v], &rows, &Everything);
 //! let (mut out, mut lse) = ([0.0], [0.0]);
 //! reference::attention(&inputs, &mut ViewMut::new(&mut out, Strides::heads_first(1, 1, 1)), &mut lse);
 //! assert!((out[0] - 6.0).abs() < 1e-12 && (lse[0] - 4.0_f64.ln()).abs() < 1e-12);
@@ -18,8 +19,8 @@
 use super::{Adjoint, BiasAdjoint, Gradients, Inputs, ViewMut};
 use crate::{Element, Write};
 
-/// The scores of one query against every key of its row; −∞ where the rule forbids.
-fn scores<T: Element>(x: &Inputs<'_, T>, b: usize, h: usize, t: usize) -> Vec<T> {
+/// The scores of one query against every key of its row, −∞ where the rule forbids, and the transform's slopes.
+fn scores<T: Element>(x: &Inputs<'_, T>, b: usize, h: usize, t: usize) -> Vec<(T, T)> {
     let (e, row, group) = (x.shape.head_dim, &x.rows[b], x.shape.heads / x.shape.kv_heads);
     let query = row.first + t - row.q.start;
     row.k
@@ -27,11 +28,15 @@ fn scores<T: Element>(x: &Inputs<'_, T>, b: usize, h: usize, t: usize) -> Vec<T>
         .map(|s| {
             let key = s - row.k.start;
             if !x.rule.allows(query, key) {
-                return T::neg_infinity();
+                return (T::neg_infinity(), T::one());
             }
             let (q, k) = (x.q.row([b, h, t], e), x.k.row([b, h / group, s], e));
-            let dot: T = q.iter().zip(k).map(|(&q, &k)| q * k).sum();
-            dot * x.scale + x.bias.map_or(T::zero(), |bias| bias.score(h, query, key))
+            let dot: T = q.iter().zip(&k).map(|(&q, &k)| q * k).sum();
+            let (mut score, mut slope) = ([dot * x.scale], [T::one()]);
+            if let Some(transform) = x.transform {
+                transform.apply_with_slopes(&mut score, &mut slope);
+            }
+            (score[0] + x.bias.map_or(T::zero(), |bias| bias.score(h, query, key)), slope[0])
         })
         .collect()
 }
@@ -59,27 +64,28 @@ pub fn attention<T: Element>(x: &Inputs<'_, T>, out: &mut ViewMut<'_, T>, lse: &
             continue;
         }
         let scores = scores(x, b, h, t);
-        let top = scores.iter().fold(T::neg_infinity(), |a, &b| a.max(b));
+        let sink = x.sinks.map_or(T::neg_infinity(), |sinks| sinks[h]);
+        let top = scores.iter().fold(sink, |a, &(b, _)| a.max(b));
         if top == T::neg_infinity() {
             continue;
         }
-        let sum: T = scores.iter().map(|&s| (s - top).exp()).sum();
-        *lse = top + sum.ln();
-        for (key, &score) in x.rows[b].k.clone().zip(&scores) {
+        let sum: T = scores.iter().map(|&(s, _)| (s - top).exp()).sum();
+        *lse = top + (sum + (sink - top).exp()).ln();
+        for (key, &(score, _)) in x.rows[b].k.clone().zip(&scores) {
             let p = (score - *lse).exp() * kept(x, b, h, t, key);
-            for (out, &v) in out.iter_mut().zip(x.v.row([b, h / group, key], s.head_dim)) {
+            for (out, &v) in out.iter_mut().zip(&x.v.row([b, h / group, key], s.head_dim)) {
                 *out += p * v;
             }
         }
     }
 }
 
-/// [`attention_adjoint`](super::attention_adjoint) by the chain rule; `sinks` is empty or one for each head.
+/// [`attention_adjoint`](super::attention_adjoint) by the chain rule; `biases` is empty or one for each head.
 pub fn attention_adjoint<T: Element>(
     x: &Inputs<'_, T>,
     a: &Adjoint<'_, T>,
     into: &mut Gradients<'_, T>,
-    sinks: &mut [&mut dyn BiasAdjoint<T>],
+    biases: &mut [&mut dyn BiasAdjoint<T>],
 ) {
     x.check();
     let s = &x.shape;
@@ -93,6 +99,9 @@ pub fn attention_adjoint<T: Element>(
             indices(s.batch, heads, tokens)
                 .for_each(|(b, h, t)| unsafe { view.row([b, h, t], e) }.fill(T::zero()));
         }
+        if let Some(dsinks) = &mut into.dsinks {
+            dsinks.fill(T::zero());
+        }
     }
     for (b, h, t) in indices(s.batch, s.heads, s.queries) {
         let (row, lse) = (&x.rows[b], a.lse[(b * s.heads + h) * s.queries + t]);
@@ -102,20 +111,23 @@ pub fn attention_adjoint<T: Element>(
         let (q, dout, out) = (x.q.row([b, h, t], e), a.dout.row([b, h, t], e), a.out.row([b, h, t], e));
         let dot = |a: &[T], b: &[T]| a.iter().zip(b).map(|(&a, &b)| a * b).sum::<T>();
         let along = dot(dout, out);
-        for (key, &score) in row.k.clone().zip(&scores(x, b, h, t)) {
+        if let (Some(sinks), Some(dsinks)) = (x.sinks, &mut into.dsinks) {
+            dsinks[h] -= (sinks[h] - lse).exp() * along;
+        }
+        for (key, &(score, slope)) in row.k.clone().zip(&scores(x, b, h, t)) {
             let at = [b, h / group, key];
             let (k, v, p) = (x.k.row(at, e), x.v.row(at, e), (score - lse).exp());
             let kept = kept(x, b, h, t, key);
-            let dscore = p * (kept * dot(dout, v) - along);
+            let dscore = p * (kept * dot(dout, &v) - along);
             // SAFETY: checked above, serial, and the three rows lie in disjoint views.
             let (dq, dk, dv) = unsafe { (into.dq.row([b, h, t], e), into.dk.row(at, e), into.dv.row(at, e)) };
             for i in 0..e {
-                dq[i] += x.scale * dscore * k[i];
-                dk[i] += x.scale * dscore * q[i];
+                dq[i] += x.scale * slope * dscore * k[i];
+                dk[i] += x.scale * slope * dscore * q[i];
                 dv[i] += p * kept * dout[i];
             }
-            if let Some(sink) = sinks.get_mut(h) {
-                sink.add(row.first + t - row.q.start, key - row.k.start, dscore);
+            if let Some(bias) = biases.get_mut(h) {
+                bias.add(row.first + t - row.q.start, key - row.k.start, dscore);
             }
         }
     }

@@ -101,9 +101,9 @@ pub trait Bias<T>: Sync {
 
 /// Receives the gradient of one head's biases.
 ///
-/// Every head has its own, and all calls to it come from one thread at a time, in an order that depends on the shape
-/// alone: batch rows ascending, then query tiles, then keys, then queries. So it may add into plain memory, and the
-/// sums have the same bits for any number of threads.
+/// Every head has its own, and all calls to it come from one thread at a time, in an order that depends on the shape and
+/// the rule alone: batch rows ascending, then tiles, then keys, then queries. So it may add into plain memory, and the
+/// sums have the same bits for any number of threads. Pairs that the rule forbids are left out or have gradient 0.
 pub trait BiasAdjoint<T: Copy>: Send {
     /// Takes the gradient of the score of one pair.
     fn add(&mut self, query: usize, key: usize, dscore: T);

@@ -38,7 +38,7 @@ impl Strides {
     }
 
     #[inline(always)]
-    fn offset(&self, [batch, head, token]: [usize; 3]) -> usize {
+    pub(super) fn offset(&self, [batch, head, token]: [usize; 3]) -> usize {
         batch * self.batch + head * self.head + token * self.token
     }
 
@@ -78,6 +78,19 @@ fn fused(shape: &Shape) -> (Strides, [usize; 3]) {
     assert_eq!(queries, keys, "attention: fused queries, keys and values have as many keys as queries");
     let token = (heads + 2 * kv_heads) * e;
     (Strides { batch: queries * token, head: e, token }, [0, heads * e, (heads + kv_heads) * e])
+}
+
+/// Asks for `n` numbers to be near soon; any address will do.
+#[inline(always)]
+fn near<T>(start: *const T, n: usize) {
+    #[cfg(target_arch = "x86_64")]
+    for i in (0..n).step_by(64 / size_of::<T>()) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint, which reads nothing that the program sees; SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(i).cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (start, n);
 }
 
 /// A strided view to read.
@@ -120,8 +133,16 @@ impl<'a, T> View<'a, T> {
     #[inline(always)]
     pub(super) fn matrix(&self, index: [usize; 3], n: usize, e: usize) -> Matrix<'a, T> {
         let row = self.strides.token;
-        let len = if n == 0 { 0 } else { (n - 1) * row + e };
-        Matrix { data: &self.data[self.strides.offset(index)..][..len], row, column: 1 }
+        // Without rows there need be no data, where the first would begin either.
+        let data = if n == 0 { &[] } else { &self.data[self.strides.offset(index)..][..(n - 1) * row + e] };
+        Matrix { data, row, column: 1 }
+    }
+
+    /// Asks for row `[batch, head, token]` to be near soon. Rows of many heads lie pages apart, where the CPU does not
+    /// look ahead by itself.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, index: [usize; 3], e: usize) {
+        near(self.row(index, e).as_ptr(), e);
     }
 
     pub(super) fn check(&self, name: &str, dims: [usize; 4]) {
@@ -178,7 +199,7 @@ impl<'a, T> ViewMut<'a, T> {
     /// # Safety
     /// After `check` with dimensions that hold `index`, and while no one else uses this row.
     #[inline(always)]
-    #[allow(clippy::mut_from_ref)] // the caller vouches for the row
+    #[allow(clippy::mut_from_ref, reason = "the caller vouches for the row")]
     pub(super) unsafe fn row(&self, index: [usize; 3], e: usize) -> &mut [T] {
         let start = self.start + self.strides.offset(index);
         // SAFETY: the caller's promise; rows do not overlap by `check`.

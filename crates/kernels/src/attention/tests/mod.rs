@@ -1,7 +1,12 @@
 //! Tiled attention against the reference and against finite differences, over shapes, masks and padding.
 
+mod properties;
+
 use super::*;
-use crate::testing::*;
+use crate::{
+    blocks::{self, Format},
+    testing::*,
+};
 use std::sync::Arc;
 
 /// One attention; every layout differs so that a mixed-up stride fails.
@@ -10,8 +15,12 @@ struct Case<T> {
     shape: Shape,
     rows: Vec<Row>,
     rule: fn() -> &'static dyn Rule,
+    cap: Option<SoftCap<T>>,
     bias: Option<Arc<Table<T>>>,
+    sinks: Option<Vec<T>>,
     dropout: Option<Dropout>,
+    /// Keys and values in blocks, instead of `k` and `v`.
+    blocks: Option<(Format, [Vec<u8>; 2])>,
     q: Vec<T>,
     k: Vec<T>,
     v: Vec<T>,
@@ -66,8 +75,11 @@ impl<T: Element> Case<T> {
             shape,
             rows,
             rule,
+            cap: None,
             bias: None,
+            sinks: None,
             dropout: None,
+            blocks: None,
             q: numbers(1, q),
             k: numbers(2, k),
             v: numbers(3, k),
@@ -86,22 +98,67 @@ impl<T: Element> Case<T> {
         self
     }
 
+    fn capped(mut self) -> Self {
+        self.cap = Some(SoftCap(T::of(1.5)));
+        self
+    }
+
+    fn sunk(mut self) -> Self {
+        self.sinks = Some(numbers(6, self.shape.heads));
+        self
+    }
+
+    /// Keys and values rounded to blocks, rows filled up with junk.
+    fn stored(mut self, format: Format) -> Self {
+        let (e, whole) = (self.shape.head_dim, self.shape.head_dim.next_multiple_of(format.block()));
+        let encode = |x: &[T]| {
+            let mut numbers = vec![7.0; x.len() / e * whole];
+            for (to, from) in numbers.chunks_mut(whole).zip(x.chunks(e)) {
+                to.iter_mut().zip(from).for_each(|(to, from)| *to = from.f64() as f32);
+            }
+            let mut bytes = vec![0; numbers.len() / format.block() * format.block_bytes()];
+            blocks::encode(format, &numbers, &mut bytes);
+            bytes
+        };
+        self.blocks = Some((format, [encode(&self.k), encode(&self.v)]));
+        self
+    }
+
+    /// Keys lie heads first, values tokens first.
+    fn keys(&self) -> [Stored<'_, T>; 2] {
+        let Shape { kv_heads, keys, head_dim, .. } = self.shape;
+        let strides =
+            |row| [Strides::heads_first(kv_heads, keys, row), Strides::tokens_first(keys, kv_heads, row)];
+        match &self.blocks {
+            None => {
+                let [k, v] = strides(head_dim);
+                [View::new(&self.k, k).into(), View::new(&self.v, v).into()]
+            }
+            Some((format, [k, v])) => {
+                let [k_strides, v_strides] = strides(Blocks::row_bytes(*format, head_dim));
+                [(k, k_strides), (v, v_strides)].map(|(x, s)| Stored::Blocks(Blocks::new(x, *format, s)))
+            }
+        }
+    }
+
     fn dropped(mut self, probability: f64) -> Self {
         self.dropout = Some(Dropout { key: 11, probability });
         self
     }
 
     fn inputs(&self) -> Inputs<'_, T> {
-        let s = self.shape;
+        let (s, [k, v]) = (self.shape, self.keys());
         Inputs {
             shape: s,
             q: View::new(&self.q, Strides::tokens_first(s.queries, s.heads, s.head_dim)),
-            k: View::new(&self.k, Strides::heads_first(s.kv_heads, s.keys, s.head_dim)),
-            v: View::new(&self.v, Strides::tokens_first(s.keys, s.kv_heads, s.head_dim)),
+            k,
+            v,
             rows: &self.rows,
             rule: (self.rule)(),
-            bias: self.bias.as_deref().map(|b| b as &dyn Bias<T>),
             scale: T::of(0.6),
+            transform: self.cap.as_ref().map(|cap| cap as &dyn Transform<T>),
+            bias: self.bias.as_deref().map(|b| b as &dyn Bias<T>),
+            sinks: self.sinks.as_deref(),
             dropout: self.dropout,
         }
     }
@@ -120,7 +177,7 @@ impl<T: Element> Case<T> {
         [out, lse]
     }
 
-    /// dq, dk, dv and the gradients of the biases: stored over junk, then added once more where `twice`.
+    /// dq, dk, dv and the gradients of the biases and sinks: stored over junk, then added once more where `twice`.
     fn backward(&self, naive: bool, twice: bool) -> Vec<Vec<T>> {
         let s = self.shape;
         let [out, lse] = self.forward(naive);
@@ -132,19 +189,21 @@ impl<T: Element> Case<T> {
         let (mut dq, mut dk, mut dv) = (junk(self.q.len()), junk(self.k.len()), junk(self.v.len()));
         let mut tables =
             vec![Table(vec![T::zero(); SPAN * SPAN]); if self.bias.is_some() { s.heads } else { 0 }];
+        let mut dsinks = self.sinks.as_ref().map(|sinks| junk(sinks.len()));
         for write in if twice { &[Write::Store, Write::Add][..] } else { &[Write::Store] } {
-            let mut sinks: Vec<&mut dyn BiasAdjoint<T>> = tables.iter_mut().map(|t| t as _).collect();
+            let mut biases: Vec<&mut dyn BiasAdjoint<T>> = tables.iter_mut().map(|t| t as _).collect();
             let mut into = Gradients {
                 dq: ViewMut::new(&mut dq, self.queries()),
                 dk: ViewMut::new(&mut dk, Strides::tokens_first(s.keys, s.kv_heads, s.head_dim)),
                 dv: ViewMut::new(&mut dv, Strides::heads_first(s.kv_heads, s.keys, s.head_dim)),
+                dsinks: dsinks.as_deref_mut(),
                 write: *write,
             };
             let f = if naive { reference::attention_adjoint } else { attention_adjoint_with_bias };
-            f(&self.inputs(), &adjoint, &mut into, &mut sinks);
+            f(&self.inputs(), &adjoint, &mut into, &mut biases);
         }
         let tables = tables.into_iter().flat_map(|t| t.0).collect();
-        vec![dq, dk, dv, tables]
+        vec![dq, dk, dv, tables, dsinks.unwrap_or_default()]
     }
 }
 
@@ -202,8 +261,37 @@ fn cases<T: Element>() -> Vec<(&'static str, Case<T>)> {
         ),
         ("dropout, decode", Case::new([2, 4, 1, 1, 290, 5], causal).dropped(0.3)),
         ("dropout of everything", Case::new([1, 2, 1, 5, 5, 3], causal).dropped(1.0)),
+        ("soft cap", Case::new([2, 4, 2, 5, 7, 3], causal).capped()),
+        ("soft cap over tiles", Case::new([1, 2, 1, 35, 131, 3], window).capped().biased().sunk()),
+        ("sinks", Case::new([2, 6, 3, 11, 11, 7], causal).sunk()),
+        (
+            "sinks, padding, rows without keys",
+            Case::new([2, 2, 1, 41, 41, 3], window).rows(&[(0..41, 0..41, 0), (9..41, 9..41, 0)]).sunk(),
+        ),
+        (
+            "decode, everything",
+            Case::new([2, 4, 2, 1, 290, 16], causal).capped().biased().sunk().dropped(0.2),
+        ),
+        ("few queries", Case::new([2, 6, 2, 2, 290, 48], causal).sunk()),
+        ("few queries, window", Case::new([1, 3, 1, 2, 71, 80], window)),
+        (
+            "few queries, padding",
+            Case::new([2, 2, 1, 3, 71, 7], causal).rows(&[(1..3, 0..71, 69), (0..2, 3..40, 33)]).biased(),
+        ),
+        ("many ranges", Case::new([1, 2, 1, 1, 9001, 16], causal)),
+        ("bf16", Case::new([2, 6, 2, 37, 71, 48], causal).stored(Format::Bf16)),
+        ("bf16, odd width", Case::new([1, 3, 1, 9, 9, 7], causal).stored(Format::Bf16)),
+        ("q8_0", Case::new([2, 4, 2, 37, 71, 64], causal).stored(Format::Q8_0)),
+        ("q8_0, part of a block", Case::new([1, 4, 2, 11, 71, 48], window).stored(Format::Q8_0).sunk()),
+        ("decode, bf16", Case::new([2, 6, 2, 1, 290, 80], causal).stored(Format::Bf16)),
+        ("decode, bf16, odd width", Case::new([1, 2, 1, 1, 71, 7], causal).stored(Format::Bf16)),
+        ("decode, q8_0", Case::new([2, 10, 2, 1, 290, 64], causal).stored(Format::Q8_0)),
+        ("decode, q8_0, part of a block", Case::new([1, 2, 2, 2, 71, 48], causal).stored(Format::Q8_0)),
+        ("decode, q4_0", Case::new([1, 2, 2, 1, 71, 64], causal).stored(Format::Q4_0)),
         ("no queries", Case::new([2, 2, 1, 0, 3, 2], causal)),
         ("no keys", Case::new([1, 2, 1, 3, 0, 2], everything)),
+        ("no keys of several heads", Case::new([2, 4, 2, 9, 0, 2], everything)),
+        ("no blocks", Case::new([2, 4, 2, 9, 0, 32], everything).stored(Format::Q8_0)),
         ("no batch", Case::new([0, 2, 1, 3, 3, 2], causal)),
     ]
 }
@@ -216,7 +304,7 @@ fn check_against_the_reference<T: Element>() {
         let got = case.forward(false);
         close(&format!("{name}: out"), &got[0], &out, tolerance);
         close(&format!("{name}: lse"), &got[1], &lse, tolerance);
-        for (part, (got, want)) in ["dq", "dk", "dv", "dbias"]
+        for (part, (got, want)) in ["dq", "dk", "dv", "dbias", "dsinks"]
             .iter()
             .zip(case.backward(false, false).iter().zip(&case.backward(true, false)))
         {
@@ -241,7 +329,9 @@ fn every_case_has_the_same_bits_on_any_threads() {
 
 #[test]
 fn adjoints_agree_with_finite_differences() {
-    for (name, case) in cases::<f64>().into_iter().filter(|(_, c)| c.q.len() + c.k.len() < 1000) {
+    for (name, case) in
+        cases::<f64>().into_iter().filter(|(_, c)| c.blocks.is_none() && c.q.len() + c.k.len() < 1000)
+    {
         let loss =
             |c: &Case<f64>| 2.0 * c.forward(false)[0].iter().zip(&c.dout).map(|(a, b)| a * b).sum::<f64>();
         let grads = case.backward(false, true);
@@ -283,114 +373,4 @@ fn adjoints_agree_with_finite_differences() {
 unsafe fn view_row<'v>(view: &'v mut ViewMut<'_, f64>, at: [usize; 3], e: usize) -> &'v mut [f64] {
     // SAFETY: the caller's promise.
     unsafe { view.row(at, e) }
-}
-
-#[test]
-fn the_gradient_of_a_bias_agrees_with_finite_differences() {
-    let case = Case::<f64>::new([2, 2, 1, 3, 5, 2], everything).biased();
-    let grads = case.backward(false, false);
-    for (head, query, key) in [(0, 2, 0), (1, 4, 3), (0, 3, 4), (1, 2, 2)] {
-        let at = (head * SPAN + query) * SPAN + key;
-        let loss = |step: f64| {
-            let mut c = case.clone();
-            Arc::make_mut(c.bias.as_mut().unwrap()).0[at] += step;
-            c.forward(false)[0].iter().zip(&c.dout).map(|(a, b)| a * b).sum::<f64>()
-        };
-        let slope = (loss(1e-6) - loss(-1e-6)) / 2e-6;
-        assert!((slope - grads[3][at]).abs() < 1e-8, "head {head}, query {query}, key {key}");
-    }
-}
-
-#[test]
-fn a_masked_future_does_not_change_the_past() {
-    let mut case = Case::<f32>::new([1, 2, 1, 37, 37, 7], causal);
-    let before = case.forward(false)[0].clone();
-    let last = (36 * 7)..(37 * 7);
-    case.k[last.clone()].fill(9.0); // one key head, so token 36 is the last row in either layout
-    case.v[last].fill(-9.0);
-    let after = case.forward(false)[0].clone();
-    assert_eq!(before[..36 * 14], after[..36 * 14]);
-    assert_ne!(before[36 * 14..], after[36 * 14..]);
-}
-
-#[test]
-fn decoding_one_query_at_a_time_equals_all_at_once() {
-    let all = Case::<f64>::new([1, 4, 2, 40, 40, 8], causal);
-    let [out, _] = all.forward(false);
-    for t in 0..40 {
-        let mut one = all.clone();
-        one.shape.queries = 1;
-        one.rows = vec![Row { q: 0..1, k: 0..t + 1, first: t }];
-        let width = 4 * 8;
-        one.q = all.q[t * width..(t + 1) * width].to_vec();
-        close("token", &one.forward(false)[0], &out[t * width..(t + 1) * width], F64);
-    }
-}
-
-#[test]
-fn a_token_may_be_repeated_by_a_stride_of_zero() {
-    for queries in [1, 5] {
-        let repeated = Case::<f64>::new([1, 4, 2, queries, 11, 35], everything);
-        let width = 2 * 35; // of a token's values
-        let mut whole = repeated.clone();
-        for token in whole.v.chunks_exact_mut(width) {
-            token.copy_from_slice(&repeated.v[..width]);
-        }
-        let once = View::new(&repeated.v[..width], Strides { batch: 0, head: 35, token: 0 });
-        let mut out = junk(repeated.q.len());
-        let inputs = Inputs { v: once, ..repeated.inputs() };
-        attention(&inputs, &mut ViewMut::new(&mut out, repeated.queries()), &mut junk(4 * queries));
-        close("out", &out, &whole.forward(true)[0], F64);
-    }
-}
-
-#[test]
-fn junk_in_padding_is_never_read() {
-    let mut case = Case::<f32>::new([1, 2, 1, 5, 41, 3], causal).rows(&[(0..5, 3..38, 30)]);
-    let (out, grads) = (case.forward(false), case.backward(false, false));
-    for key in [0, 1, 2, 38, 39, 40] {
-        case.k[key * 3..][..3].fill(f32::NAN);
-        case.v[key * 3..][..3].fill(f32::NAN);
-    }
-    assert_eq!(case.forward(false), out);
-    assert_eq!(case.backward(false, false), grads);
-}
-
-#[test]
-fn a_fused_buffer_gives_what_separate_ones_give() {
-    let (b, h, g, t, e) = (2, 4, 2, 5, 3);
-    let shape = Shape { batch: b, heads: h, kv_heads: g, queries: t, keys: t, head_dim: e };
-    let n = b * t * (h + 2 * g) * e;
-    let (data, dout) = (numbers::<f64>(1, n), numbers::<f64>(2, b * t * h * e));
-    let [q, k, v] = View::fused(&data, &shape);
-    let rows = vec![Row::whole(t, t); b];
-    let fused = Inputs { shape, q, k, v, rows: &rows, rule: &Causal, bias: None, scale: 0.5, dropout: None };
-    let strides = Strides::tokens_first(t, h, e);
-    let (mut out, mut lse) = (junk(dout.len()), junk(b * h * t));
-    attention(&fused, &mut ViewMut::new(&mut out, strides), &mut lse);
-    let adjoint = Adjoint { out: View::new(&out, strides), lse: &lse, dout: View::new(&dout, strides) };
-    let mut grad = junk(n);
-    let [dq, dk, dv] = ViewMut::fused(&mut grad, &shape);
-    attention_adjoint(&fused, &adjoint, &mut Gradients { dq, dk, dv, write: Write::Store });
-    check_gradient("fused", &data, &grad, |data| {
-        let [q, k, v] = View::fused(data, &shape);
-        let mut out = junk(dout.len());
-        attention(&Inputs { q, k, v, ..fused }, &mut ViewMut::new(&mut out, strides), &mut lse.clone());
-        out.iter().zip(&dout).map(|(a, b)| a * b).sum()
-    });
-}
-
-#[test]
-fn an_infinite_score_spoils_its_own_query_only() {
-    let mut case = Case::<f32>::new([1, 1, 1, 5, 5, 2], everything);
-    case.q[4] = f32::INFINITY;
-    let [out, _] = case.forward(false);
-    assert!(out[4..6].iter().all(|v| v.is_nan()));
-    assert!(out[..4].iter().chain(&out[6..]).all(|v| v.is_finite()));
-}
-
-#[test]
-#[should_panic(expected = "5 heads are no multiple of 2 key heads")]
-fn heads_that_do_not_divide_are_refused() {
-    Case::<f32>::new([1, 5, 2, 1, 1, 1], causal).forward(false);
 }
