@@ -29,6 +29,10 @@ impl Activation for Gelu {
         op::apply(Function::GeluErf, x)
     }
 
+    fn function(&self) -> Option<Function> {
+        Some(Function::GeluErf)
+    }
+
     fn gated(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         op::gated(Function::GeluErf, gate, up)
     }

@@ -30,6 +30,10 @@ impl Activation for GeluTanh {
         op::apply(Function::GeluTanh, x)
     }
 
+    fn function(&self) -> Option<Function> {
+        Some(Function::GeluTanh)
+    }
+
     fn gated(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         op::gated(Function::GeluTanh, gate, up)
     }

@@ -35,14 +35,15 @@ impl Op for Plain {
         name(self.0)
     }
 
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Result<Outputs> {
         let x = inputs[0].compact()?;
         let y = dispatch!(x.dtype(), T => {
             let mut y = x.buffer::<T>(x.len());
             self.0.apply(x.slice::<T>()?, Dest::store(&mut y));
             Tensor::from_buffer(y, x.shape())?
         });
-        Ok((vec![y], vec![x]))
+        saved.keep([x]);
+        Ok(y.into())
     }
 
     /// dx = dy · f'(x), with the slope computed anew from x: that is cheaper than keeping it.
@@ -64,7 +65,7 @@ impl Op for Gated {
         name(self.0)
     }
 
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Result<Outputs> {
         let (gate, up) = (inputs[0], inputs[1]);
         if gate.shape() != up.shape() {
             return Err(Error::shape(
@@ -82,7 +83,8 @@ impl Op for Gated {
             self.0.gated(gate.slice::<T>()?, up.slice::<T>()?, Dest::store(&mut y));
             Tensor::from_buffer(y, gate.shape())?
         });
-        Ok((vec![y], vec![gate, up]))
+        saved.keep([gate, up]);
+        Ok(y.into())
     }
 
     /// dgate = dy · up · f'(gate), dup = dy · f(gate).

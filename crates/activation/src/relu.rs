@@ -29,6 +29,10 @@ impl Activation for Relu {
         op::apply(Function::Relu, x)
     }
 
+    fn function(&self) -> Option<Function> {
+        Some(Function::Relu)
+    }
+
     fn gated(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         op::gated(Function::Relu, gate, up)
     }

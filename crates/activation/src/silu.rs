@@ -30,6 +30,10 @@ impl Activation for Silu {
         op::apply(Function::Silu, x)
     }
 
+    fn function(&self) -> Option<Function> {
+        Some(Function::Silu)
+    }
+
     fn gated(&self, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
         op::gated(Function::Silu, gate, up)
     }

@@ -25,10 +25,13 @@
 //! ```
 
 use formwork_module::{
-    Activation, At, Dropout, Linear, Module, Pass, Result, Scope, Site, Tensor, children, dropout,
+    Activation, Dropout, Linear, Module, Pass, Result, Scope, Site, Tensor, children, linears,
 };
 
-use crate::Settings;
+use crate::{
+    Settings,
+    down::{Inward, Rest},
+};
 
 /// Gate and up, activation on the gate, down; see the [module](self).
 #[derive(Debug)]
@@ -62,12 +65,10 @@ impl GatedMlp {
 
 impl Module for GatedMlp {
     fn forward(&self, x: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor> {
-        let gate = self.gate.forward(x, pass).at("gate")?; // [.., f]
-        let up = self.up.forward(x, pass).at("up")?; // [.., f]
-        let hidden = self.activation.gated(&gate, &up).at("activation")?;
-        pass.show(&self.site, "hidden", &hidden);
-        let hidden = dropout(&hidden, self.dropout, &self.site, 0, pass)?;
-        self.down.forward(&hidden, pass).at("down") // [.., d]
+        let [gate, up] = linears([("gate", &self.gate), ("up", &self.up)], x, pass)?; // [.., f] each
+        let Self { activation, dropout, down, site, .. } = self;
+        let rest = Rest { activation: &**activation, dropout: *dropout, down, site };
+        rest.forward(&Inward::Gated(gate, up), pass) // [.., d]
     }
 
     children!(gate, up, down);

@@ -22,6 +22,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod down;
 pub mod gated;
 pub mod mlp;
 mod settings;

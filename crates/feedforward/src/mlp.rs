@@ -25,10 +25,13 @@
 //! ```
 
 use formwork_module::{
-    Activation, At, Dropout, Linear, Module, Pass, Result, Scope, Site, Tensor, children, dropout,
+    Activation, At, Dropout, Linear, Module, Pass, Result, Scope, Site, Tensor, children,
 };
 
-use crate::Settings;
+use crate::{
+    Settings,
+    down::{Inward, Rest},
+};
 
 /// Up, activation, down; see the [module](self).
 #[derive(Debug)]
@@ -59,11 +62,10 @@ impl Mlp {
 
 impl Module for Mlp {
     fn forward(&self, x: &Tensor, pass: &mut Pass<'_>) -> Result<Tensor> {
-        let hidden = self.up.forward(x, pass).at("up")?; // [.., f]
-        let hidden = self.activation.apply(&hidden).at("activation")?;
-        pass.show(&self.site, "hidden", &hidden);
-        let hidden = dropout(&hidden, self.dropout, &self.site, 0, pass)?;
-        self.down.forward(&hidden, pass).at("down") // [.., d]
+        let up = self.up.forward(x, pass).at("up")?; // [.., f]
+        let Self { activation, dropout, down, site, .. } = self;
+        let rest = Rest { activation: &**activation, dropout: *dropout, down, site };
+        rest.forward(&Inward::Plain(up), pass) // [.., d]
     }
 
     children!(up, down);

@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use formwork_feedforward::{GatedMlp, Mlp, Settings};
+use formwork_kernels::activation::Activation as Function;
 use formwork_module::{
-    Activation, Bias, DType, Dropout, Module, Outline, Pass, Result, Scope, Seed, Tensor, params,
+    Activation, Bias, DType, Dropout, Module, Outline, Pass, Result, Scope, Site, Tap, Seed, Tensor, params,
 };
 use formwork_testkit::{F64, OpCase, SLOPE, assert_close, check, normals, tensor};
 use ndarray::{Array2, ArrayD, Ix2};
@@ -167,4 +168,63 @@ fn sizes_of_zero_are_named_and_outlines_count() {
         ("down.bias", 5),
     ];
     assert_eq!(sizes, expected.map(|(name, size)| (name.to_owned(), size)));
+}
+
+/// SiLU in elementary ops, which says or does not say that the kernels know it.
+#[derive(Debug)]
+struct Swish(Option<Function>);
+impl Activation for Swish {
+    fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        let half = Tensor::full(0.5, &[], x.dtype(), None)?;
+        x.mul(&x.scale(0.5)?.tanh()?.scale(0.5)?.add(&half)?)
+    }
+    fn function(&self) -> Option<Function> {
+        self.0
+    }
+}
+
+/// Counts what it is shown.
+#[derive(Default)]
+struct Counts(usize);
+impl Tap for Counts {
+    fn see(&mut self, _: &Site, _: &str, _: &Tensor) {
+        self.0 += 1;
+    }
+}
+
+#[test]
+fn hidden_rows_that_are_computed_again_change_no_value_and_no_gradient() {
+    for kind in [Kind::Plain, Kind::Gated] {
+        for bias in [Bias::None, Bias::Learned] {
+            let settings = Settings { bias, ..Settings::new(D, F) };
+            let run = |function: Option<Function>, tapped: bool| {
+                let source = Seed::new(3).dtype(DType::F64);
+                let (scope, swish) = (Scope::root(&source), Box::new(Swish(function)));
+                let layer: Box<dyn Module> = match kind {
+                    Kind::Plain => Box::new(Mlp::new(&scope, &settings, swish).unwrap()),
+                    Kind::Gated => Box::new(GatedMlp::new(&scope, &settings, swish).unwrap()),
+                };
+                let x = formwork_tensor::Variable::new(tensor(&normals(1, &[2, 3, D]), DType::F64, None));
+                let (mut counts, mut pass) = (Counts::default(), Pass::train(1, 0));
+                if tapped {
+                    pass = pass.tapped(&mut counts);
+                }
+                let y = layer.forward(&x.tensor(), &mut pass).unwrap();
+                y.mul(&y).unwrap().sum().unwrap().backward().unwrap();
+                let params = params(&*layer).into_iter().map(|(_, p)| p.grad().unwrap());
+                let all = params.chain([x.grad().unwrap(), y]).flat_map(|t| t.to_vec::<f64>().unwrap());
+                let all: Vec<f64> = all.collect();
+                assert_eq!(counts.0, usize::from(tapped), "a tap sees the hidden rows");
+                all
+            };
+            let expected = run(None, false);
+            for tapped in [false, true] {
+                let found = run(Some(Function::Silu), tapped);
+                assert_eq!(found.len(), expected.len());
+                for (f, e) in found.iter().zip(&expected) {
+                    assert!((f - e).abs() <= 1e-12 * e.abs().max(1.0), "{kind:?}, {bias:?}: {f} is not {e}");
+                }
+            }
+        }
+    }
 }

@@ -98,6 +98,22 @@ impl Activation {
         with_function!(self, f => elementwise::map2(x, dy, dx, #[inline(always)] |_, x, dy| dy * f(x).slope));
     }
 
+    /// [`apply`](Activation::apply) again together with its adjoint, for a backward that wants `y` as well: what is
+    /// recomputed costs one store, and need not be kept from the forward on.
+    ///
+    /// # Panics
+    /// If lengths differ.
+    pub fn apply_with_adjoint<T: Element>(self, x: &[T], dy: &[T], y: &mut [T], dx: Dest<'_, T>) {
+        let (n, Dest { data: dx, write }) = (x.len(), dx);
+        assert!(dy.len() == n && y.len() == n && dx.len() == n, "apply_with_adjoint: lengths differ");
+        let (y, dx) = (Disjoint::new(y), Disjoint::new(dx));
+        with_function!(self, f => for_row_ranges(n, rows_per_task(1), |_, range| {
+            // SAFETY: the task's own elements.
+            let (y, dx) = unsafe { (y.slice(range.clone()), dx.slice(range.clone())) };
+            isa::dispatch(#[inline(always)] |_| both_body([&x[range.clone()], &dy[range]], y, (dx, write), f));
+        }));
+    }
+
     /// `y = act(gate) · up`.
     ///
     /// # Panics
@@ -128,6 +144,68 @@ impl Activation {
                 gated_adjoint_body([gate, &up[..n], &dy[..n]], (&mut dgate[..n], gate_write), (&mut dup[..n], up_write), f);
             });
         }));
+    }
+
+    /// [`gated`](Activation::gated) again together with its adjoint; see
+    /// [`apply_with_adjoint`](Activation::apply_with_adjoint).
+    ///
+    /// # Panics
+    /// If lengths differ.
+    pub fn gated_with_adjoint<T: Element>(
+        self,
+        [gate, up, dy]: [&[T]; 3],
+        y: &mut [T],
+        into: GatedGradients<'_, T>,
+    ) {
+        let GatedGradients {
+            dgate: Dest { data: dgate, write: gate_write },
+            dup: Dest { data: dup, write: up_write },
+        } = into;
+        let n = gate.len();
+        let others = [up.len(), dy.len(), y.len(), dgate.len(), dup.len()];
+        assert!(others.iter().all(|&len| len == n), "gated_with_adjoint: lengths differ");
+        let (y, dgate, dup) = (Disjoint::new(y), Disjoint::new(dgate), Disjoint::new(dup));
+        with_function!(self, f => for_row_ranges(n, rows_per_task(1), |_, range| {
+            // SAFETY: the task's own elements.
+            let (y, dgate, dup) = unsafe { (y.slice(range.clone()), dgate.slice(range.clone()), dup.slice(range.clone())) };
+            isa::dispatch(#[inline(always)] |_| {
+                let inputs = [&gate[range.clone()], &up[range.clone()], &dy[range]];
+                gated_both_body(inputs, y, (dgate, gate_write), (dup, up_write), f);
+            });
+        }));
+    }
+}
+
+/// [`Activation::apply`] and its adjoint for one task.
+#[inline(always)]
+fn both_body<T: Element>(
+    [x, dy]: [&[T]; 2],
+    y: &mut [T],
+    (dx, write): (&mut [T], Write),
+    f: impl Fn(T) -> Point<T>,
+) {
+    for ((&x, &dy), (y, dx)) in x.iter().zip(dy).zip(y.iter_mut().zip(dx)) {
+        let Point { value, slope } = f(x);
+        *y = value;
+        *dx = write.combine(*dx, dy * slope);
+    }
+}
+
+/// [`Activation::gated`] and its adjoint for one task.
+#[inline(always)]
+fn gated_both_body<T: Element>(
+    [gate, up, dy]: [&[T]; 3],
+    y: &mut [T],
+    (dgate, gate_write): (&mut [T], Write),
+    (dup, up_write): (&mut [T], Write),
+    f: impl Fn(T) -> Point<T>,
+) {
+    let inputs = gate.iter().zip(up).zip(dy);
+    for (((&gate, &up), &dy), (y, (dgate, dup))) in inputs.zip(y.iter_mut().zip(dgate.iter_mut().zip(dup))) {
+        let Point { value, slope } = f(gate);
+        *y = value * up;
+        *dgate = gate_write.combine(*dgate, dy * up * slope);
+        *dup = up_write.combine(*dup, dy * value);
     }
 }
 
@@ -215,6 +293,33 @@ mod tests {
                 close("gated", &stored(n, |y| a.gated(&x, &up, y)), &want, 2.0 * tolerance::<T>());
             }
         }
+    }
+
+    fn check_recomputation<T: Element>() {
+        for a in ALL {
+            for n in [0, 1, 7, 40_037] {
+                let [x, up, dy] = [1, 2, 3].map(|seed| numbers::<T>(seed, n));
+                let (mut y, want) = (junk(n), stored(n, |y| a.apply(&x, y)));
+                let dx = stored(n, |dx| a.apply_with_adjoint(&x, &dy, &mut y, dx));
+                assert_eq!(y, want, "{a:?}: the same bits as in the forward");
+                assert_eq!(dx, stored(n, |dx| a.apply_adjoint(&x, &dy, dx)));
+                let (mut y, want) = (junk(n), stored(n, |y| a.gated(&x, &up, y)));
+                let (mut dgate, mut dup) = (junk(n), up.clone());
+                let into = GatedGradients { dgate: Dest::store(&mut dgate), dup: Dest::add(&mut dup) };
+                a.gated_with_adjoint([&x, &up, &dy], &mut y, into);
+                assert_eq!(y, want, "{a:?}: the same bits as in the forward");
+                let (mut dgate2, mut dup2) = (junk(n), up.clone());
+                let into = GatedGradients { dgate: Dest::store(&mut dgate2), dup: Dest::add(&mut dup2) };
+                a.gated_adjoint(&x, &up, &dy, into);
+                assert_eq!((dgate, dup), (dgate2, dup2));
+            }
+        }
+    }
+
+    #[test]
+    fn a_recomputed_value_has_the_bits_of_the_first_beside_its_adjoint() {
+        on_every_isa(check_recomputation::<f32>);
+        on_every_isa(check_recomputation::<f64>);
     }
 
     #[test]

@@ -2,16 +2,16 @@
 //!
 //! `loss[r] = lse(logits[r, :]) − logits[r, target[r]]`, in nats; `logits`: `[r, n]`, `target, lse, loss`: `[r]`.
 //! The head and the loss are computed in row chunks, so that `[b·t, n]` is never held: forward and adjoint of a
-//! chunk follow one another, and the adjoint overwrites the chunk's logits with their gradient.
+//! chunk are one call, which overwrites the chunk's logits with their gradient.
 //!
 //! ```
-//! use formwork_kernels::cross_entropy::{cross_entropy, cross_entropy_adjoint};
+//! use formwork_kernels::cross_entropy::{cross_entropy, cross_entropy_with_adjoint};
 //!
 //! let mut logits = [0.0_f64, 3.0_f64.ln()]; // probabilities 1/4 and 3/4
 //! let (mut lse, mut loss) = ([0.0], [0.0]);
 //! cross_entropy(&logits, &[1], &mut lse, &mut loss);
 //! assert!((loss[0] - (4.0_f64 / 3.0).ln()).abs() < 1e-15);
-//! cross_entropy_adjoint(&mut logits, &[1], &lse, 1.0);
+//! cross_entropy_with_adjoint(&mut logits, &[1], 1.0, &mut loss);
 //! assert!((logits[0] - 0.25).abs() < 1e-15 && (logits[1] + 0.25).abs() < 1e-15);
 //! ```
 
@@ -19,7 +19,7 @@ use crate::{
     Element,
     disjoint::{Disjoint, for_row_ranges, rows_per_task},
     isa,
-    softmax::log_sum_exp_row,
+    softmax::{exponentials, finite_max, log_sum_exp_row},
 };
 
 /// The target of a row that does not count: its loss and its gradient are 0.
@@ -49,41 +49,50 @@ pub fn cross_entropy<T: Element>(logits: &[T], targets: &[u32], lse: &mut [T], l
     });
 }
 
-/// Adjoint of [`cross_entropy`]: overwrites each logit with `scale · (exp(logit − lse) − [it is the target])`, the
-/// terms of the normaliser and of the target; rows to ignore become 0.
+/// [`cross_entropy`] and its adjoint in one go: writes each row's loss, and overwrites each logit with its gradient
+/// `scale · (softmax(logits) − [it is the target])`, the terms of the normaliser and of the target; rows to ignore
+/// become 0.
 ///
-/// `scale` is the gradient of each row's loss, usually one over the number of rows that count.
+/// Each exponential is computed once for both. `scale` is the gradient of each row's loss, usually one over the number
+/// of rows that count.
 ///
 /// # Panics
 /// As [`cross_entropy`].
-pub fn cross_entropy_adjoint<T: Element>(logits: &mut [T], targets: &[u32], lse: &[T], scale: T) {
+pub fn cross_entropy_with_adjoint<T: Element>(logits: &mut [T], targets: &[u32], scale: T, loss: &mut [T]) {
     let (rows, n) = check(logits, targets);
-    assert_eq!(lse.len(), rows, "cross_entropy_adjoint: lse must be [{rows}]");
-    let logits = Disjoint::new(logits);
+    assert_eq!(loss.len(), rows, "cross_entropy: loss must be [{rows}]");
+    let (logits, loss) = (Disjoint::new(logits), Disjoint::new(loss));
     for_row_ranges(rows, rows_per_task(n), |_, range| {
         isa::dispatch(
             #[inline(always)]
             |_| {
                 for r in range {
-                    // SAFETY: row r belongs to this task alone.
-                    let row = unsafe { logits.slice(r * n..(r + 1) * n) };
-                    adjoint_row(row, targets[r], lse[r], scale);
+                    // SAFETY: row r belongs to this task alone, in both.
+                    let (row, loss) = unsafe { (logits.slice(r * n..(r + 1) * n), loss.slice(r..r + 1)) };
+                    loss[0] = row_with_adjoint(row, targets[r], scale);
                 }
             },
         );
     });
 }
 
+/// The loss of a row, whose logits become their gradient.
 #[inline(always)]
-fn adjoint_row<T: Element>(row: &mut [T], target: u32, lse: T, scale: T) {
+fn row_with_adjoint<T: Element>(row: &mut [T], target: u32, scale: T) -> T {
     if target == IGNORE {
         row.fill(T::zero());
-        return;
+        return T::zero();
     }
+    let target = target as usize;
+    let (top, hit) = (finite_max(row), row[target]);
+    let sum = exponentials(row, top);
+    // Before the common factor, whose rounding then keeps the row's gradients adding up to 0.
+    row[target] -= sum;
+    let factor = scale / sum;
     for v in row.iter_mut() {
-        *v = (*v - lse).fast_exp() * scale;
+        *v *= factor;
     }
-    row[target as usize] -= scale;
+    top + sum.ln() - hit
 }
 
 fn check<T>(logits: &[T], targets: &[u32]) -> (usize, usize) {
@@ -123,8 +132,9 @@ mod tests {
             let want: Vec<T> = lse.iter().copied().chain(loss).map(T::of).collect();
             close("lse and loss", &got, &want, tolerance::<T>());
             let dx = same_bits_on_any_threads(|| {
-                let mut dx = x.clone();
-                cross_entropy_adjoint(&mut dx, &targets, &got[..r], T::of(0.7));
+                let (mut dx, mut loss) = (x.clone(), junk(r));
+                cross_entropy_with_adjoint(&mut dx, &targets, T::of(0.7), &mut loss);
+                close("the same loss", &loss, &got[r..], tolerance::<T>());
                 dx
             });
             let want: Vec<T> = (0..r * n)
@@ -148,14 +158,25 @@ mod tests {
         let (r, n) = (5, 11);
         let (x, targets) = (numbers::<f64>(1, r * n), targets(r, n));
         let mut dx = x.clone();
-        cross_entropy_adjoint(&mut dx, &targets, &losses(&x, &targets)[0], 0.25);
+        cross_entropy_with_adjoint(&mut dx, &targets, 0.25, &mut junk(r));
         check_gradient("dlogits", &x, &dx, |x| 0.25 * losses(x, &targets)[1].iter().sum::<f64>());
     }
 
     #[test]
     fn a_certain_answer_costs_nothing_and_an_impossible_one_infinity() {
-        let [_, loss] = losses(&[1e4_f32, 0.0, f32::NEG_INFINITY, 0.0], &[0, 0]);
+        let mut logits = [1e4_f32, 0.0, f32::NEG_INFINITY, 0.0];
+        let [_, loss] = losses(&logits, &[0, 0]);
         assert_eq!(loss, [0.0, f32::INFINITY]);
+        let mut again = [f32::NAN; 2];
+        cross_entropy_with_adjoint(&mut logits, &[0, 0], 1.0, &mut again);
+        assert_eq!((again, logits), ([0.0, f32::INFINITY], [0.0, 0.0, -1.0, 1.0]));
+    }
+
+    #[test]
+    fn a_logit_that_is_nan_is_reported() {
+        let (mut logits, mut loss) = ([0.0_f32, f32::NAN], [0.0]);
+        cross_entropy_with_adjoint(&mut logits, &[0], 1.0, &mut loss);
+        assert!(loss[0].is_nan());
     }
 
     #[test]

@@ -15,8 +15,8 @@ use crate::{
     Element,
     dest::Dest,
     disjoint::{Disjoint, for_row_ranges, rows_per_task},
-    isa,
-    reduce::{max, sum_map, sum_map2},
+    isa::{self, LANES},
+    reduce::{max, sum_lanes, sum_map, sum_map2},
 };
 
 /// Softmax of `scale · x` over each row of `x: [r, n]` into `y: [r, n]`; `scale` must be positive.
@@ -42,9 +42,7 @@ pub fn softmax<T: Element>(x: &[T], n: usize, scale: T, y: &mut [T]) {
 
 #[inline(always)]
 fn softmax_row<T: Element>(x: &[T], scale: T, y: &mut [T]) {
-    let top = max(x);
-    // −∞ − −∞ would be NaN; against any finite number every entry of such a row becomes exp(−∞) = 0.
-    let top = if top == T::neg_infinity() { T::zero() } else { top };
+    let top = finite_max(x);
     for (y, &x) in y.iter_mut().zip(x) {
         *y = ((x - top) * scale).fast_exp();
     }
@@ -106,10 +104,39 @@ pub fn log_sum_exp<T: Element>(x: &[T], n: usize, out: &mut [T]) {
     });
 }
 
+/// The largest entry, or 0 where all are −∞: −∞ − −∞ would be NaN, while against any finite number every entry of
+/// such a row becomes exp(−∞) = 0.
+#[inline(always)]
+pub(crate) fn finite_max<T: Element>(x: &[T]) -> T {
+    let top = max(x);
+    if top == T::neg_infinity() { T::zero() } else { top }
+}
+
+/// `x[i] ← exp(x[i] − top)`; gives their sum, in the order of [`reduce`](crate::reduce).
+#[inline(always)]
+pub(crate) fn exponentials<T: Element>(x: &mut [T], top: T) -> T {
+    let mut lanes = [T::zero(); LANES];
+    let (chunks, tail) = x.as_chunks_mut::<LANES>();
+    for x in chunks {
+        for l in 0..LANES {
+            x[l] = (x[l] - top).fast_exp();
+            lanes[l] += x[l];
+        }
+    }
+    // −∞ past the end adds 0.
+    let mut last = [T::neg_infinity(); LANES];
+    last[..tail.len()].copy_from_slice(tail);
+    for l in 0..LANES {
+        last[l] = (last[l] - top).fast_exp();
+        lanes[l] += last[l];
+    }
+    tail.copy_from_slice(&last[..tail.len()]);
+    sum_lanes(lanes)
+}
+
 #[inline(always)]
 pub(crate) fn log_sum_exp_row<T: Element>(x: &[T]) -> T {
-    let top = max(x);
-    let top = if top == T::neg_infinity() { T::zero() } else { top };
+    let top = finite_max(x);
     top + sum_map(
         x,
         #[inline(always)]

@@ -46,8 +46,11 @@ impl Normalise {
     /// # Errors
     /// Shapes or types of numbers that do not fit, or a bias where none can be.
     pub fn apply(&self, x: &Tensor, gain: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-        let inputs: Vec<&Tensor> = [x, gain].into_iter().chain(bias).collect();
-        Tensor::apply1(NormOp { of: *self, rows: 1 }, &inputs)
+        let op = NormOp { of: *self, rows: 1 };
+        match bias {
+            Some(bias) => Tensor::apply1(op, &[x, gain, bias]),
+            None => Tensor::apply1(op, &[x, gain]),
+        }
     }
 
     /// `x + delta` and its normed rows, in one pass over memory.
@@ -61,11 +64,12 @@ impl Normalise {
         gain: &Tensor,
         bias: Option<&Tensor>,
     ) -> Result<(Tensor, Tensor)> {
-        let inputs: Vec<&Tensor> = [x, delta, gain].into_iter().chain(bias).collect();
-        match <[Tensor; 2]>::try_from(Tensor::apply(NormOp { of: *self, rows: 2 }, &inputs)?) {
-            Ok([sum, y]) => Ok((sum, y)),
-            Err(_) => Err(Error::missing("the outputs of the norm")),
-        }
+        let op = NormOp { of: *self, rows: 2 };
+        let outputs = match bias {
+            Some(bias) => Tensor::apply(op, &[x, delta, gain, bias])?,
+            None => Tensor::apply(op, &[x, delta, gain])?,
+        };
+        outputs.exactly().map(|[sum, y]| (sum, y))
     }
 }
 
@@ -118,15 +122,17 @@ impl NormOp {
         }
     }
 
-    fn run<T: Scalar>(&self, inputs: &[Tensor]) -> Result<(Outputs, Saved)> {
-        let (x, gain) = (&inputs[0], &inputs[self.rows]);
-        let bias = inputs.get(self.rows + 1).map(|bias| bias.slice::<T>()).transpose()?;
+    fn run<T: Scalar>(&self, inputs: &[&Tensor], saved: &mut Saved) -> Result<Outputs> {
+        let (x, gain) = (&inputs[0].compact()?, &inputs[self.rows].compact()?);
+        let delta = inputs[1].compact()?; // the gain where there is no delta
+        let bias = inputs.get(self.rows + 1).map(|bias| bias.compact()).transpose()?;
+        let bias = bias.as_ref().map(|bias| bias.slice::<T>()).transpose()?;
         let (rows, _) = x.shape().rows();
         let (mut y, mut rstd) = (x.buffer::<T>(x.len()), x.buffer::<T>(rows));
         let mut sum = (self.rows == 2).then(|| x.buffer::<T>(x.len()));
         let mut mean = (self.of.statistic == Statistic::MeanAndVariance).then(|| x.buffer::<T>(rows));
         let add = match &mut sum {
-            Some(sum) => Some(ResidualAdd { delta: inputs[1].slice::<T>()?, sum }),
+            Some(sum) => Some(ResidualAdd { delta: delta.slice::<T>()?, sum }),
             None => None,
         };
         let (xs, gains, eps) = (x.slice::<T>()?, gain.slice::<T>()?, T::of(self.of.eps));
@@ -142,12 +148,15 @@ impl NormOp {
         }
         let y = Tensor::from_buffer(y, x.shape())?;
         let sum = sum.map(|sum| Tensor::from_buffer(sum, x.shape())).transpose()?;
-        let normed = sum.as_ref().unwrap_or(x).clone();
-        let mut saved = vec![normed, gain.clone(), Tensor::from_buffer(rstd, &[rows])?];
-        if let Some(mean) = mean {
-            saved.push(Tensor::from_buffer(mean, &[rows])?);
+        if saved.wanted() {
+            let normed = sum.as_ref().unwrap_or(x).clone();
+            saved.keep([normed, gain.clone(), Tensor::from_buffer(rstd, &[rows])?]);
+            saved.keep(mean.map(|mean| Tensor::from_buffer(mean, &[rows])).transpose()?);
         }
-        Ok((sum.into_iter().chain([y]).collect(), saved))
+        Ok(match sum {
+            Some(sum) => [sum, y].into(),
+            None => y.into(),
+        })
     }
 
     fn adjoint<T: Scalar>(
@@ -231,10 +240,9 @@ impl Op for NormOp {
         }
     }
 
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Result<Outputs> {
         self.check(inputs)?;
-        let inputs = inputs.iter().map(|t| t.compact()).collect::<Result<Vec<_>>>()?;
-        dispatch!(inputs[0].dtype(), T => self.run::<T>(&inputs))
+        dispatch!(inputs[0].dtype(), T => self.run::<T>(inputs, saved))
     }
 
     /// With `û = (u − mean) · rstd` and `dû = dy · gain`:

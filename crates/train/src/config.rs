@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use formwork_module::config;
-//! use formwork_train::{NonFinite, TrainConfig};
+//! use formwork_train::{NonFinite, TrainConfig, TrainPrecision};
 //!
 //! let config: TrainConfig = config::read(serde_json::json!({
 //!     "seed": 1,
@@ -11,11 +11,11 @@
 //!     "clip": 1.0,
 //! }))?;
 //! assert_eq!((config.adamw.beta1, config.adamw.beta2), (0.9, 0.99));
-//! assert_eq!(config.non_finite, NonFinite::Stop {});
+//! assert_eq!((config.non_finite, config.precision), (NonFinite::Stop {}, TrainPrecision::F32));
 //! # Ok::<(), formwork_module::Error>(())
 //! ```
 
-use formwork_module::{Error, Result};
+use formwork_module::{Error, Precision, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::{AdamWConfig, ScheduleConfig};
@@ -37,6 +37,30 @@ pub struct TrainConfig {
     /// What to do about a loss or a gradient that is not finite.
     #[serde(default)]
     pub non_finite: NonFinite,
+    /// In which numbers the products of a step are computed.
+    #[serde(default)]
+    pub precision: TrainPrecision,
+}
+
+/// In which numbers the products of a training step are computed, forward and backward. Parameters, moments, gradients,
+/// sums and the residual stream are `f32` in each case; a model in `f64` trains in `f64`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrainPrecision {
+    /// `f32`.
+    #[default]
+    F32,
+    /// Factors are rounded to bf16: mixed precision, about twice as fast where the CPU multiplies bf16.
+    Bf16,
+}
+
+impl From<TrainPrecision> for Precision {
+    fn from(precision: TrainPrecision) -> Self {
+        match precision {
+            TrainPrecision::F32 => Precision::AsStored,
+            TrainPrecision::Bf16 => Precision::Bf16,
+        }
+    }
 }
 
 /// What to do about a loss or a gradient that is NaN or infinite. It is never applied.

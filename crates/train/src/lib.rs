@@ -47,6 +47,7 @@
 //!     adamw: Default::default(),
 //!     clip: Some(1.0),
 //!     non_finite: Default::default(),
+//!     precision: Default::default(),
 //! };
 //! let window = Window { rows: 4, length: 7 };
 //! let before = evaluate(&model, &text.held_out, window)?.nats;
@@ -71,7 +72,7 @@ mod schedule;
 mod trainer;
 
 pub use adamw::{AdamW, AdamWConfig, Group, Update, group_by_rank};
-pub use config::{NonFinite, TrainConfig};
+pub use config::{NonFinite, TrainConfig, TrainPrecision};
 pub use data::{Batch, Draw, Split, Tokens, Window};
 pub use evaluate::{Evaluation, evaluate, evaluate_batches};
 pub use formwork_module::State;

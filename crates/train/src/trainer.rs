@@ -199,7 +199,8 @@ impl Trainer {
         let (mut sum, mut tokens) = (0.0, 0);
         for (micro, batch) in batches.iter().enumerate() {
             let seed = rng::mix(self.config.seed, micro as u64);
-            let mut pass = Pass::train(seed, self.steps).rows(batch.rows.clone());
+            let pass = Pass::train(seed, self.steps).in_precision(self.config.precision.into());
+            let mut pass = pass.rows(batch.rows.clone());
             let loss = model.loss(batch.tokens.view(), batch.targets.view(), &mut pass)?;
             let mean = loss.mean.item()?;
             if !mean.is_finite() {

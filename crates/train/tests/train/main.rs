@@ -10,7 +10,7 @@ mod resume;
 mod run_folder;
 mod tiny;
 
-use formwork_train::{AdamWConfig, NonFinite, ScheduleConfig, TrainConfig, WarmupCosine};
+use formwork_train::{AdamWConfig, NonFinite, ScheduleConfig, TrainConfig, TrainPrecision, WarmupCosine};
 
 /// Decay, clipping and a rate that changes from step to step.
 fn config() -> TrainConfig {
@@ -21,5 +21,6 @@ fn config() -> TrainConfig {
         adamw: AdamWConfig { beta2: 0.99, weight_decay: 0.1, ..AdamWConfig::default() },
         clip: Some(0.5),
         non_finite: NonFinite::default(),
+        precision: TrainPrecision::F32,
     }
 }

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use formwork_kernels::team::with_threads;
 use formwork_module::{DType, HeadLoss, Pass, Tensor, TokenModel, params};
-use formwork_train::{Batch, Group, Outcome, Schedule, State, TrainConfig, Trainer, evaluate, group_by_rank};
+use formwork_train::{
+    Batch, Group, Outcome, Schedule, State, TrainConfig, TrainPrecision, Trainer, evaluate, group_by_rank,
+};
 use ndarray::{Axis, concatenate};
 
 use crate::{
@@ -244,4 +246,35 @@ fn a_run_holds_parameters_gradients_and_two_moments_and_no_more() {
     let state = State { meta, tensors: tensors.into_iter().map(copy).collect() };
     trainer.restore(&state).unwrap();
     assert_eq!(trainer.pool().stats().bytes as f64, before, "what is restored takes the place of what was");
+}
+
+#[test]
+fn products_in_bf16_follow_the_loss_of_f32_within_a_hundredth() {
+    let text = text(31, 3001);
+    let curve = |precision| {
+        let model = Build { dtype: DType::F32, sizes: [31, 24, 64], ..Build::default() }.model();
+        let mut trainer = Trainer::new(&model, TrainConfig { precision, ..config() }).unwrap();
+        let losses: Vec<f64> = (0..60)
+            .map(|step| trainer.step(&model, &batches(&text, step, 1)).unwrap().loss)
+            .collect();
+        losses
+    };
+    let (full, mixed) = (curve(TrainPrecision::F32), curve(TrainPrecision::Bf16));
+    assert_ne!(full, mixed, "nothing was rounded");
+    assert!(full[59] < 0.9 * full[0], "it learns: {} to {}", full[0], full[59]);
+    for (step, (full, mixed)) in full.iter().zip(&mixed).enumerate() {
+        assert!((full - mixed).abs() <= 0.01 * full, "step {step}: {mixed} is not {full}");
+    }
+}
+
+#[test]
+fn a_model_in_f64_trains_in_f64_whatever_the_precision() {
+    let text = text(11, 501);
+    let run = |precision| {
+        let model = Build::default().model();
+        let mut trainer = Trainer::new(&model, TrainConfig { precision, ..config() }).unwrap();
+        (0..3).for_each(|step| drop(trainer.step(&model, &batches(&text, step, 1)).unwrap()));
+        model.bits()
+    };
+    assert_eq!(run(TrainPrecision::Bf16), run(TrainPrecision::F32));
 }

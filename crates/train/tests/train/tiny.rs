@@ -158,8 +158,8 @@ impl Op for BrokenAdjoint {
     fn name(&self) -> &'static str {
         "broken"
     }
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
-        Ok((vec![inputs[0].detached()], vec![]))
+    fn forward(&self, inputs: &[&Tensor], _: &mut Saved) -> Result<Outputs> {
+        Ok(inputs[0].detached().into())
     }
     fn backward(&self, _: &Saved, grads: &[Option<&Tensor>], into: &mut GradSink<'_>) -> Result<()> {
         let dy = into.grad(grads, 0)?.scale(f64::NAN)?;
