@@ -5,6 +5,7 @@ use formwork::{
     Builder, HeadLoss, ModelConfig, Pass, Positions, Seed, TokenModel, presets,
     train::{Batch, TrainConfig, Trainer},
 };
+use formwork_benches::print_roofline;
 use ndarray::Array2;
 use serde_json::json;
 
@@ -43,6 +44,7 @@ fn llama_small(layers: usize) -> ModelConfig {
 }
 
 fn train(c: &mut Criterion) {
+    print_roofline();
     let mut group = c.benchmark_group("train_step");
     group.sample_size(10);
     for (name, config, b, t) in

@@ -1,12 +1,13 @@
 //! The `formwork` command: looks at models and runs them.
 //!
-//! `formwork presets | describe | diff | generate`; `--help` documents each with an example. Results go to stdout,
+//! `formwork --help` lists the commands, and each documents itself with an example. Results go to stdout,
 //! progress and errors to stderr; exit code 0, 1 (failed: one sentence says where and what to do) or 2 (usage).
 #![forbid(unsafe_code)]
 
 mod command;
 mod failure;
 mod interrupt;
+mod messages;
 mod number;
 mod output;
 mod settings;

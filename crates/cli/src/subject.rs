@@ -35,6 +35,16 @@ pub(crate) fn config(text: &str) -> Result<ModelConfig> {
     read(path)
 }
 
+/// Whether `text` names a GGUF file, or a folder with one.
+pub(crate) fn is_gguf(text: &str) -> bool {
+    presets::ALL.iter().all(|preset| preset.name != text) && recipes::holds_gguf(Path::new(text))
+}
+
+/// Bytes of the weights of a GGUF file as it stores them; `None` for what is no GGUF file, and is held in 32 bits.
+pub(crate) fn stored_bytes(text: &str) -> Result<Option<u64>> {
+    Ok(if is_gguf(text) { Some(recipes::stored_bytes(Path::new(text))?) } else { None })
+}
+
 /// The config of a file or folder.
 pub(crate) fn read(path: &Path) -> Result<ModelConfig> {
     is_there(path)?;

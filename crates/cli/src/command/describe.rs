@@ -18,8 +18,9 @@ use crate::{
 
 const EXAMPLES: &str = "\
 FLOPs per token are those of a forward pass, averaged over a full context, a multiplication and an addition
-counted as two. The KV cache is counted at 16 bits per number, weights and training at 32. A training step is
-weights, gradients, two moments of AdamW, and an estimate of what one full context keeps for its backward pass.
+counted as two. The KV cache is counted at 16 bits per number, training at 32, and so are weights but for those of a
+GGUF file, which stay as the file stores them. A training step is weights, gradients, two moments of AdamW, and
+an estimate of what one full context keeps for its backward pass.
 
 With --json, the keys are name, config, parameters, parameters_by_part, flops_per_token, kv_bytes_per_token,
 weight_bytes, training_bytes, some more, and with --outline outline: a list of {name, shape, init}.
@@ -56,14 +57,17 @@ pub(super) fn subject_arg(id: &'static str, shown: &'static str) -> Arg {
 pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Result<()> {
     let name = text(matches, "subject");
     let builder = Builder::new(subject::config(name)?);
-    let description = Description::of(&builder).map_err(|error| subject::located(name, &error))?;
+    let mut description = Description::of(&builder).map_err(|error| subject::located(name, &error))?;
+    let stored = subject::stored_bytes(name)?;
+    description.weight_bytes = stored.unwrap_or(description.weight_bytes);
     // What could be described has an outline.
     let outline = matches.get_flag("outline").then(|| Outline::of(&builder)).transpose()?;
     match style(matches) {
         Style::Json => out.json(&Report { description: &description, outline: outline.as_ref() }),
         Style::Text => {
             out.line(&description.name)?;
-            out.table(&totals(&description, builder.config()))?;
+            let held = if stored.is_some() { "as the file stores them" } else { "at 32 bits" };
+            out.table(&totals(&description, builder.config(), held))?;
             out.section("parameters by part", &parts(&description))?;
             out.section("config", &lines(builder.config()))?;
             match &outline {
@@ -83,14 +87,14 @@ struct Report<'a> {
     outline: Option<&'a Outline>,
 }
 
-fn totals(found: &Description, config: &ModelConfig) -> Table {
+fn totals(found: &Description, config: &ModelConfig, held: &str) -> Table {
     let mut table = Table::new([Side::Left, Side::Right, Side::Left]);
     let mut row =
         |what: &str, number: u64, note: String| table.row([format!("  {what}"), grouped(number), note]);
     let context = grouped(config.context as u64);
     row("parameters", found.parameters, String::new());
     row("FLOPs per token", found.flops_per_token, format!("forward, averaged over a context of {context}"));
-    row("weight bytes", found.weight_bytes, format!("{} at 32 bits", binary(found.weight_bytes)));
+    row("weight bytes", found.weight_bytes, format!("{} {held}", binary(found.weight_bytes)));
     row(
         "KV bytes per token",
         found.kv_bytes_per_token,

@@ -13,7 +13,7 @@ use crate::{
 
 const EXAMPLES: &str = "\
 A field that all layers share is one line, blocks.*.attn.heads; one that only one side gives has - on the other,
-and null in JSON.
+and null in JSON. Beside a GGUF file, which rounds numbers to 32 bits, those that are the same in 32 bits do not differ.
 
 Examples:
   formwork diff llama2-70b llama3-70b
@@ -32,7 +32,10 @@ pub(super) fn define(command: Command) -> Command {
 /// Compares the two.
 pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Result<()> {
     let (a, b) = (text(matches, "a"), text(matches, "b"));
-    let found = diff(&subject::config(a)?, &subject::config(b)?);
+    let mut found = diff(&subject::config(a)?, &subject::config(b)?);
+    if [a, b].into_iter().any(subject::is_gguf) {
+        found.retain(|difference| !difference.is_rounding());
+    }
     if style(matches) == Style::Json {
         return out.json(&found);
     }

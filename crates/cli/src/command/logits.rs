@@ -6,7 +6,7 @@ use clap::{Arg, ArgMatches, Command};
 use formwork::{
     Pass, Positions, Rows, TokenModel,
     formats::{Dtype, Layout, Writer},
-    module::config,
+    module::{Precision, config},
     recipes::Loaded,
 };
 use ndarray::Array2;
@@ -24,7 +24,8 @@ IN.json is {\"input_ids\": [[5, 17, 2], [3, 1, 4]], \"attention_mask\": .., \"po
 left out. The rows have one length; a mask of 1 and 0 says which tokens are real, in one piece per row, padding left or
 right. Positions are 0, 1, 2 .. along a row unless given; given ones must go up by one along the real tokens of a row.
 
-OUT.safetensors holds one f32 tensor `output` [rows, tokens, vocabulary]; what stands at padding means nothing.
+OUT.safetensors holds one f32 tensor `output` [rows, tokens, vocabulary]; what stands at padding means nothing. Products
+are computed in full precision, as a reference computes them: activations are not rounded as they are in generation.
 
 Example:
   formwork logits --model runs/first --input ids.json --output logits.safetensors";
@@ -55,7 +56,8 @@ pub(super) fn run(matches: &ArgMatches, _: &mut Output) -> Result<()> {
     let (model, output) = (text(matches, "model"), Path::new(text(matches, "output")));
     keep_apart(output, &[Path::new(model), Path::new(text(matches, "input"))])?;
     let Loaded { model, .. } = subject::load(model)?;
-    let mut pass = Pass::infer().rows(batch.rows);
+    // What is written is compared with a reference, so nothing is rounded on the way.
+    let mut pass = Pass::infer().rows(batch.rows).in_precision(Precision::Full);
     let logits = model.logits(batch.ids.view(), Positions::All, &mut pass)?;
     let logits = logits.to_vec::<f32>()?;
     write(output, &[batch.ids.nrows(), batch.ids.ncols(), model.vocab()], &logits)

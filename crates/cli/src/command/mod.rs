@@ -1,5 +1,9 @@
 //! The commands: one file each, one line each in the table here.
 
+mod bench;
+mod bench_machine;
+mod bench_random;
+mod bench_train;
 mod chat;
 mod convert;
 mod describe;
@@ -37,6 +41,8 @@ const COMMANDS: &[Entry] = &[
     Entry { name: "chat", define: chat::define, run: chat::run },
     Entry { name: "perplexity", define: perplexity::define, run: perplexity::run },
     Entry { name: "convert", define: convert::define, run: convert::run },
+    Entry { name: "bench", define: bench::define, run: bench::run },
+    Entry { name: "bench-train", define: bench_train::define, run: bench_train::run },
 ];
 
 const ABOUT: &str = "Looks at transformer models, runs them, and converts them";

@@ -206,6 +206,48 @@ fn a_chat_answers_line_by_line_and_special_tokens_stay_text() {
 }
 
 #[test]
+fn a_message_of_several_lines_stands_between_fences() {
+    let made = made();
+    let args = ["chat", "--model", &made.gguf, "--greedy", "--max-tokens", "3", "--json"];
+    let prompts = |stdin: &str| -> Vec<u64> {
+        let said = said(command().args(args), stdin);
+        assert_eq!((said.code, said.stderr.as_str()), (Some(0), ""), "{said:?}");
+        let reply = |line| serde_json::from_str::<Value>(line).expect("an object");
+        said.stdout.lines().map(|line| reply(line)["prompt"].as_u64().expect("a count")).collect()
+    };
+    let tokens = |text: &str| pieces().encode(text).expect("bytes").len() as u64;
+    let (one, several) = (prompts("the\n"), prompts("\"\"\"the\n\ncat\"\"\"\nthe\n"));
+    assert_eq!((one.len(), several.len()), (1, 2));
+    assert_eq!(several[0] - tokens("the\n\ncat"), one[0] - tokens("the"));
+    let endless = said(command().args(args), "\"\"\"the\ncat\n");
+    assert_eq!((endless.code, endless.stdout.as_str()), (Some(1), ""), "{endless:?}");
+    assert!(endless.stderr.contains("begins in line 1"), "{endless:?}");
+}
+
+#[test]
+fn a_gguf_file_counts_the_bytes_that_it_has_and_rounds_as_it_does() {
+    let made = made();
+    let narrow = made.folder.path().join("narrow.gguf");
+    let narrow = narrow.to_str().expect("a path in UTF-8");
+    good(&["convert", &made.published, narrow, "--type", "f16"]);
+    let bytes = |model: &str| json(&["describe", model, "--json"])["weight_bytes"].as_u64().expect("bytes");
+    // The norms of two layers and the last one stay in 32 bits.
+    let (all, norms) = (bytes(&made.published), 4 * 5 * 12);
+    assert_eq!((bytes(&made.gguf), bytes(narrow)), (all, (all - norms) / 2 + norms));
+    assert!(good(&["describe", narrow]).contains("as the file stores them"));
+
+    // What somebody wrote who read 32 bits as 64.
+    let config = format!("{}/config.json", made.published);
+    let text = std::fs::read_to_string(&config).expect("it was just written");
+    let rounded = text.replace("\"rms_norm_eps\": 0.00001", "\"rms_norm_eps\": 9.999999747378752e-6");
+    let rounded = rounded.replace("\"rms_norm_eps\": 1e-5", "\"rms_norm_eps\": 9.999999747378752e-6");
+    assert!(rounded != text, "{text}");
+    std::fs::write(&config, rounded).expect("room on the disk");
+    assert!(!good(&["diff", &made.published, &made.gguf]).contains("eps"));
+    assert!(good(&["diff", &made.published, &format!("{}/ours", made.folder.text())]).contains("eps"));
+}
+
+#[test]
 fn a_model_without_a_template_is_not_talked_to() {
     let folder = Folder::model(Some(&pieces()));
     refused(&["chat", "--model", folder.text()], 1, &["no chat template", "generate"]);
