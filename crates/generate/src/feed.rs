@@ -40,6 +40,8 @@ impl Session<'_> {
             row.awake = !prompt.is_empty();
             if row.awake {
                 row.history.extend_prompt(prompt);
+                // A session may be made for more than a text will ever reach; the cache has its memory anyway.
+                row.history.reserve(self.capacity, self.model.vocab());
             }
         }
         let done = self.advance();
@@ -167,17 +169,24 @@ impl Session<'_> {
             return Err(Error::shape("generate", format_args!("logits [{b}, {vocab}]"), logits.shape()));
         }
         let logits = logits.compact()?;
-        dispatch!(logits.dtype(), T => {
-            let all = logits.slice::<T>()?.chunks_exact(vocab.max(1));
-            for ((row, new), &real) in self.rows.iter_mut().zip(all).zip(&self.feed.real) {
-                if real > 0 {
-                    row.logits.clear();
-                    row.logits.extend(new.iter().map(|x| x.f64() as f32));
-                    row.ready_at = Some(row.history.len());
-                }
-            }
-        });
+        match logits.slice::<f32>() {
+            Ok(all) => self.keep_rows(all, |row, new| row.extend_from_slice(new)),
+            Err(_) => dispatch!(logits.dtype(), T => {
+                self.keep_rows(logits.slice::<T>()?, |row, new| row.extend(new.iter().map(|x| x.f64() as f32)));
+            }),
+        }
         Ok(())
+    }
+
+    fn keep_rows<T>(&mut self, all: &[T], copy: impl Fn(&mut Vec<f32>, &[T])) {
+        let all = all.chunks_exact(self.model.vocab().max(1));
+        for ((row, new), &real) in self.rows.iter_mut().zip(all).zip(&self.feed.real) {
+            if real > 0 {
+                row.logits.clear();
+                copy(&mut row.logits, new);
+                row.ready_at = Some(row.history.len());
+            }
+        }
     }
 
     /// A model that does not commit its cache would be given the same tokens for ever.

@@ -9,8 +9,6 @@
 //! assert_eq!((sevens.total, sevens.generated), (2, 1));
 //! ```
 
-use std::collections::BTreeMap;
-
 /// The tokens of one row: a prompt, and what was generated after it.
 ///
 /// A second prompt makes all before it prompt too, so that two prompts with an answer between them are the same
@@ -20,8 +18,9 @@ pub struct History {
     tokens: Vec<u32>,
     /// How many of the tokens are prompt.
     prompt: usize,
-    /// By id, so that processors go through them in an order that does not change.
-    seen: BTreeMap<u32, Seen>,
+    /// By rising id, so that processors go through them in an order that does not change. A sorted list, not a map: its
+    /// memory can be set aside, so that a decoded token asks for none.
+    seen: Vec<Seen>,
 }
 
 /// How often a token stands in a text.
@@ -70,21 +69,41 @@ impl History {
 
     /// Each different token once, by rising id.
     pub fn seen(&self) -> impl Iterator<Item = &Seen> {
-        self.seen.values()
+        self.seen.iter()
     }
 
     /// Adds a generated token.
     pub fn push(&mut self, id: u32) {
-        self.count(id).generated += 1;
+        let seen = match self.place(id) {
+            Ok(at) => &mut self.seen[at],
+            Err(at) => {
+                self.seen.insert(at, Seen { id, total: 0, generated: 0 });
+                &mut self.seen[at]
+            }
+        };
+        seen.total += 1;
+        seen.generated += 1;
         self.tokens.push(id);
+    }
+
+    /// Sets memory aside, so that the text can grow to `len` tokens of `vocab` different ones without asking for more.
+    pub(crate) fn reserve(&mut self, len: usize, vocab: usize) {
+        let more = len.saturating_sub(self.tokens.len());
+        self.tokens.reserve(more);
+        self.seen.reserve(more.min(vocab.saturating_sub(self.seen.len())));
     }
 
     /// Adds a prompt; everything before it counts as prompt from now on.
     pub fn extend_prompt(&mut self, prompt: &[u32]) {
-        self.seen.values_mut().for_each(|seen| seen.generated = 0);
-        for &id in prompt {
-            self.count(id);
-        }
+        self.seen.iter_mut().for_each(|seen| seen.generated = 0);
+        self.seen.extend(prompt.iter().map(|&id| Seen { id, total: 1, generated: 0 }));
+        // Sorting once is what a long prompt costs; inserting each token in its place would cost the square of that.
+        self.seen.sort_by_key(|seen| seen.id);
+        self.seen.dedup_by(|next, kept| {
+            let same = next.id == kept.id;
+            kept.total += if same { next.total } else { 0 };
+            same
+        });
         self.tokens.extend_from_slice(prompt);
         self.prompt = self.tokens.len();
     }
@@ -92,21 +111,19 @@ impl History {
     /// Forgets all tokens from `len` on; a longer `len` changes nothing.
     pub fn truncate(&mut self, len: usize) {
         for (at, id) in self.tokens.iter().enumerate().skip(len) {
-            let seen = self.seen.get_mut(id).expect("every token is counted");
+            let seen = self.place(*id).expect("every token is counted");
+            let seen = &mut self.seen[seen];
             seen.total -= 1;
             seen.generated -= usize::from(at >= self.prompt);
-            if seen.total == 0 {
-                self.seen.remove(id);
-            }
         }
+        self.seen.retain(|seen| seen.total > 0);
         self.tokens.truncate(len);
         self.prompt = self.prompt.min(self.tokens.len());
     }
 
-    fn count(&mut self, id: u32) -> &mut Seen {
-        let seen = self.seen.entry(id).or_insert(Seen { id, total: 0, generated: 0 });
-        seen.total += 1;
-        seen
+    /// Where a token is counted, or would be.
+    fn place(&self, id: u32) -> Result<usize, usize> {
+        self.seen.binary_search_by_key(&id, |seen| seen.id)
     }
 }
 

@@ -220,8 +220,8 @@ impl<'m> Session<'m> {
         for (index, (row, picked)) in self.rows.iter().zip(&mut self.picked).enumerate() {
             *picked = None;
             if row.awake {
-                self.scratch.clone_from(&row.logits);
-                *picked = Some(sampler.pick_in(index, &mut self.scratch, &row.history, row.stream)?);
+                let text = (&row.history, row.stream);
+                *picked = Some(sampler.pick_in(index, &row.logits, &mut self.scratch, text)?);
             }
         }
         for (row, picked) in self.rows.iter_mut().zip(&self.picked) {

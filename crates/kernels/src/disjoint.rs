@@ -38,7 +38,7 @@ impl<'a, T> Disjoint<'a, T> {
     /// # Safety
     /// While the result lives, no other part that overlaps it may be in use.
     #[inline(always)]
-    #[allow(clippy::mut_from_ref)] // the whole point: the caller vouches for disjointness
+    #[allow(clippy::mut_from_ref, reason = "the whole point: the caller vouches for disjointness")]
     pub(crate) unsafe fn slice(&self, range: Range<usize>) -> &mut [T] {
         assert!(range.start <= range.end && range.end <= self.len, "part {range:?} of {} elements", self.len);
         // SAFETY: in bounds by the assertion, exclusive by the caller's promise, alive because of `'a`.
@@ -50,7 +50,7 @@ impl<'a, T> Disjoint<'a, T> {
     /// # Safety
     /// As for [`Disjoint::slice`].
     #[inline(always)]
-    #[allow(clippy::mut_from_ref)]
+    #[allow(clippy::mut_from_ref, reason = "as above")]
     pub(crate) unsafe fn rows(&self, rows: &Range<usize>, width: usize) -> &mut [T] {
         // SAFETY: the caller's promise.
         unsafe { self.slice(rows.start * width..rows.end * width) }

@@ -60,7 +60,7 @@ pub const LANES: usize = 16;
 pub enum Isa {
     /// What every CPU of the target has; multiplication and addition round separately.
     Scalar,
-    /// AVX2 with FMA: 256-bit registers.
+    /// AVX2 with FMA and F16C: 256-bit registers.
     Avx2,
     /// AVX-512 F, BW, DQ and VL: 512-bit registers.
     Avx512,
@@ -75,7 +75,7 @@ impl Isa {
         #[cfg(target_arch = "x86_64")]
         {
             use std::arch::is_x86_feature_detected as has;
-            if has!("avx2") && has!("fma") {
+            if has!("avx2") && has!("fma") && has!("f16c") {
                 let wide = has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl");
                 let dot = has!("avx512vnni") && has!("avx512bf16");
                 return match (wide, dot) {

@@ -11,6 +11,7 @@
 //! - [`blocks`]: matrices in the block formats of published files.
 //! - [`norm`], [`mod@softmax`], [`activation`], [`rope`], [`mod@cross_entropy`], [`mod@gather`], [`elementwise`]: rows
 //!   and elements, each forward with its adjoint below it.
+//! - [`roofline`]: what the machine can do at most.
 //! - [`mod@adamw`] and [`rng`]: the optimiser's pass over flat memory, and random numbers by counter.
 //!
 //! ```
@@ -37,10 +38,12 @@ pub mod isa;
 pub mod matmul;
 pub mod memory;
 pub mod norm;
+pub mod packed;
 mod reduce;
 pub mod rng;
+pub mod roofline;
 pub mod rope;
-mod scratch;
+pub mod scratch;
 pub mod softmax;
 pub mod team;
 #[cfg(test)]

@@ -179,7 +179,7 @@ impl<'a, T> Chunks<'a, T> {
 
     /// # Safety
     /// Each index below `count` at most once.
-    #[allow(clippy::mut_from_ref)] // disjoint by the contract
+    #[allow(clippy::mut_from_ref, reason = "disjoint by the contract")]
     unsafe fn piece(&self, i: usize) -> &mut [T] {
         let from = i * self.chunk;
         let len = self.chunk.min(self.len - from);

@@ -6,9 +6,7 @@
 //!   `(context + 1) / 2` under a causal mask, `context` under a bidirectional one. Norms, softmax and activations are
 //!   left out, below 1% in any model of size. A training step takes about three times as much.
 //! - **Cache**: `Σ_layers 2·g·e` numbers per token.
-//! - **Training**: weights, gradients and two moments at 4 bytes each, and what a forward pass keeps for its backward,
-//!   an estimate of `4d + 2(h + g)·e + h + 2f` numbers per token and layer (`3f` if gated) plus `2d`: two normed inputs,
-//!   two sums, q, k, v, the heads' output with its log-sum-exp, and the hidden rows.
+//! - **Training**: the peak of a step over one full context, as [`TrainingMemory`] computes it.
 //!
 //! A stranger's part counts with its parameters; its attention, cache and activations are not known here.
 //!
@@ -26,7 +24,7 @@ use formwork_module::Mask;
 use serde::Serialize;
 
 use crate::{
-    Builder, FeedForwardConfig, HeadConfig, ModelConfig, MultiHeadConfig, Outline, Result, outline::starred,
+    Builder, HeadConfig, ModelConfig, MultiHeadConfig, Outline, Result, TrainingMemory, outline::starred,
 };
 
 /// What a model is and takes; see the [module](self).
@@ -48,7 +46,7 @@ pub struct Description {
     pub kv_bytes_per_token_f32: u64,
     /// Bytes of the weights as 32-bit numbers.
     pub weight_bytes: u64,
-    /// Bytes of a training step over one full context with 32-bit numbers, an estimate.
+    /// The most bytes in use in a training step over one full context: [`TrainingMemory::peak`].
     pub training_bytes: u64,
 }
 
@@ -80,7 +78,7 @@ impl Description {
             kv_bytes_per_token: 2 * cached,
             kv_bytes_per_token_f32: 4 * cached,
             weight_bytes: 4 * parameters,
-            training_bytes: training_bytes(config, parameters, config.context as u64),
+            training_bytes: TrainingMemory::outlined(config, parameters, [1, config.context]).peak(),
         })
     }
 }
@@ -123,26 +121,4 @@ fn flops(config: &ModelConfig, outline: &Outline) -> u64 {
         }
     });
     2 * matrices + scores.sum::<u64>()
-}
-
-/// Weights, gradients, two moments, and what a forward pass over `tokens` tokens keeps.
-fn training_bytes(config: &ModelConfig, parameters: u64, tokens: u64) -> u64 {
-    let layers = config.blocks.iter().filter_map(|block| block.residual());
-    let kept: usize = layers
-        .map(|parts| {
-            let attn = match &parts.attn {
-                crate::AttentionConfig::MultiHead(a) => {
-                    2 * (a.heads + a.kv_heads()) * a.head_dim(config.dim) + a.heads
-                }
-                crate::AttentionConfig::Custom(_) => 0,
-            };
-            let ffn = match &parts.ffn {
-                FeedForwardConfig::Mlp(ffn) => 2 * ffn.hidden,
-                FeedForwardConfig::Gated(ffn) => 3 * ffn.hidden,
-                FeedForwardConfig::Custom(_) => 0,
-            };
-            4 * config.dim + attn + ffn
-        })
-        .sum();
-    16 * parameters + 4 * tokens * (kept + 2 * config.dim) as u64
 }

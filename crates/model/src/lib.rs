@@ -39,6 +39,7 @@ pub mod outline;
 mod parts;
 pub mod presets;
 pub mod published;
+pub mod training;
 pub mod transformer;
 
 pub use block::{Branches, PostNorm, PreNorm};
@@ -59,4 +60,5 @@ pub use formwork_norm as norm;
 pub use formwork_position as position;
 pub use hooks::{Heads, Hooks, Place};
 pub use outline::{Line, Outline};
+pub use training::TrainingMemory;
 pub use transformer::{Block, Transformer};

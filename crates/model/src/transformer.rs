@@ -16,7 +16,7 @@
 //! # Ok::<(), formwork_model::Error>(())
 //! ```
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use formwork_module::{
     At, Kind, Module, Norm, Pass, Result, Site, Tensor, TokenModel, Visit, VisitMut, Weight,
@@ -130,7 +130,7 @@ impl TokenModel for Transformer {
 
     fn embed(&self, tokens: ArrayView2<'_, u32>, pass: &mut Pass<'_>) -> Result<Tensor> {
         let (b, t) = tokens.dim();
-        let ids: Vec<u32> = tokens.iter().copied().collect();
+        let ids = tokens.to_slice().map_or_else(|| tokens.iter().copied().collect(), Cow::Borrowed);
         self.embed.forward(&ids, [b, t], pass).at("embed")
     }
 

@@ -2,6 +2,8 @@
 
 use std::fmt::Debug;
 
+use formwork_kernels::activation::Activation as Function;
+
 use crate::{Result, Tensor};
 
 /// An elementwise nonlinearity without parameters.
@@ -11,6 +13,12 @@ pub trait Activation: Debug + Send + Sync {
     /// # Errors
     /// None for numbers in host memory.
     fn apply(&self, x: &Tensor) -> Result<Tensor>;
+
+    /// The kernels' own function that this is, if it is one of them: then a layer may compute it again in the backward
+    /// instead of keeping the result.
+    fn function(&self) -> Option<Function> {
+        None
+    }
 
     /// `f(gate) ⊙ up`, which a fused op computes in one pass.
     ///

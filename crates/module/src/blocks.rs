@@ -13,6 +13,7 @@ pub struct Blocks {
     shape: [usize; 2],
     format: Format,
     bytes: Arc<dyn Deref<Target = [u8]> + Send + Sync>,
+    release: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 impl Blocks {
@@ -36,7 +37,23 @@ impl Blocks {
             let expected = format!("{out} rows of {row} bytes for {shape:?} in {format}");
             return Err(Error::invalid("blocks", expected, format_args!("{} bytes", bytes.len())).at(path));
         }
-        Ok(Self { path, shape, format, bytes: Arc::new(bytes) })
+        Ok(Self { path, shape, format, bytes: Arc::new(bytes), release: None })
+    }
+
+    /// Sets how to tell the system that the bytes are not needed for now: pages of a mapped file leave memory, and come
+    /// back when next touched.
+    #[must_use]
+    pub fn released_by(mut self, release: impl Fn() + Send + Sync + 'static) -> Self {
+        self.release = Some(Arc::new(release));
+        self
+    }
+
+    /// Tells the system that the bytes are not needed for now; nothing happens unless
+    /// [`released_by`](Self::released_by) says how.
+    pub fn release(&self) {
+        if let Some(release) = &self.release {
+            release();
+        }
     }
 
     /// The full name of its place, such as `blocks.3.attn.q.weight`.

@@ -67,14 +67,14 @@ impl Op for DropoutOp {
         "dropout"
     }
 
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], _: &mut Saved) -> Result<Outputs> {
         let x = inputs[0].compact()?;
         let y = dispatch!(x.dtype(), T => {
             let mut y = x.buffer::<T>(x.len());
             self.mask().apply(x.slice::<T>()?, Dest::store(&mut y));
             Tensor::from_buffer(y, x.shape())?
         });
-        Ok((vec![y], vec![]))
+        Ok(y.into())
     }
 
     /// dx = dy under the same mask and scale.

@@ -3,7 +3,8 @@
 //! - [`Module`] computes, and shows its parameters in the order in which they were built ([`Visit`], [`VisitMut`]).
 //! - [`TokenModel`] is what training and generation ask of any model: tokens in, hidden states, logits or a loss out.
 //! - [`Param`] is a shared handle to numbers; [`Flat`] is the memory of a run, into which parameters move to be trained.
-//! - [`Weight`] is a matrix that knows its own layout; [`Linear`] and [`Embedding`] stand on one.
+//! - [`Weight`] is a matrix that knows its own layout; [`Linear`] and [`Embedding`] stand on one, and [`linears`] runs
+//!   several over one input.
 //! - [`Pass`] carries what a forward needs beside its input: mode, padding, cache, tap, auxiliary losses.
 //! - [`Scope`] builds: it names each parameter by its path and asks a [`Source`] for its numbers.
 //! - [`Norm`], [`Activation`], [`Position`], [`Mask`] and [`KvCache`] are the joints between parts.
@@ -43,6 +44,7 @@ mod dropout;
 mod embedding;
 mod flat;
 mod linear;
+mod linears;
 mod loss;
 mod mask;
 mod module;
@@ -61,13 +63,14 @@ mod weight;
 pub use activation::Activation;
 pub use bias::Bias;
 pub use blocks::Blocks;
-pub use cache::{DenseCache, KvCache};
+pub use cache::{CacheBlocks, CacheTensor, CacheType, DenseCache, KvCache};
 pub use dropout::{Dropout, dropout};
 pub use embedding::Embedding;
 pub use flat::Flat;
 pub use formwork_tensor::{At, Buffer, DType, Error, Kind, Pool, Result, Shape, Tensor};
 pub use linear::Linear;
-pub use loss::{HeadLoss, Loss};
+pub use linears::{linears, may_pack, packed_products};
+pub use loss::{HeadLoss, Loss, head_loss};
 pub use mask::Mask;
 pub use module::{Held, Module, Replace, Visit, VisitMut, held, params, weights_mut};
 pub use norm::Norm;

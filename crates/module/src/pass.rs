@@ -2,8 +2,12 @@
 
 use std::{
     fmt,
+    ops::Range,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
+
+use formwork_kernels::scratch::List;
+use formwork_tensor::ops::Operands;
 
 use crate::{Error, Kind, KvCache, Param, Result, RowSpan, Rows, Site, Tensor};
 
@@ -138,6 +142,14 @@ impl<'a> Pass<'a> {
         self.precision
     }
 
+    /// What becomes of the factors of a product of dense numbers in this pass.
+    pub fn operands(&self) -> Operands {
+        match self.precision {
+            Precision::Bf16 => Operands::Bf16,
+            Precision::Full | Precision::AsStored => Operands::Own,
+        }
+    }
+
     /// The one way from a parameter to a tensor that learns.
     ///
     /// # Errors
@@ -157,7 +169,7 @@ impl<'a> Pass<'a> {
     ///
     /// # Errors
     /// Padding or a cache made for another number of rows.
-    pub fn spans(&self, b: usize, t: usize) -> Result<Vec<RowSpan>> {
+    pub fn spans(&self, b: usize, t: usize) -> Result<List<RowSpan>> {
         let ranges = self.rows.ranges(b, t)?;
         if let Some(cache) = &self.cache
             && cache.rows() != b
@@ -170,20 +182,25 @@ impl<'a> Pass<'a> {
         }
         let first = |row| self.cache.as_ref().map_or(0, |cache| cache.len(row));
         let starts = self.rows.starts(b)?;
-        let span = |(row, tokens)| {
+        let span = |(row, tokens): (usize, &Range<usize>)| {
             let first = first(row);
             RowSpan {
-                tokens,
+                tokens: tokens.clone(),
                 first,
                 position: starts.get(row).map_or(first, |start| start.saturating_add(first)),
             }
         };
-        Ok(ranges.into_iter().enumerate().map(span).collect())
+        Ok(ranges.iter().enumerate().map(span).collect())
     }
 
     /// The cache of this pass.
     pub fn cache(&mut self) -> Option<&mut (dyn KvCache + 'a)> {
         self.cache.as_deref_mut()
+    }
+
+    /// Whether a tap sees what modules show.
+    pub fn is_tapped(&self) -> bool {
+        self.tap.is_some()
     }
 
     /// Shows a tensor to the tap, if there is one.

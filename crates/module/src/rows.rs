@@ -1,6 +1,8 @@
 //! Which tokens of a batch are real, and at which position each row begins.
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
+
+use formwork_kernels::scratch::List;
 
 use crate::{Error, Result};
 
@@ -10,9 +12,9 @@ use crate::{Error, Result};
 /// The default is a batch without padding, of any size.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
-    ranges: Option<Arc<[Range<usize>]>>,
+    ranges: Option<List<Range<usize>>>,
     /// The position of the first real token of each row; 0 where nothing is said.
-    starts: Option<Arc<[usize]>>,
+    starts: Option<List<usize>>,
 }
 
 /// One row of a batch.
@@ -94,7 +96,7 @@ impl Rows {
                 let found = format!("{} positions", starts.len());
                 Err(Error::shape("positions", format_args!("a first position for each of {b} rows"), found))
             }
-            starts => Ok(starts.as_deref().unwrap_or_default()),
+            starts => Ok(starts.as_ref().map_or(&[], |starts| &starts[..])),
         }
     }
 
@@ -102,8 +104,8 @@ impl Rows {
     ///
     /// # Errors
     /// Another number of rows, or a range past `t`.
-    pub fn ranges(&self, b: usize, t: usize) -> Result<Vec<Range<usize>>> {
-        let Some(ranges) = &self.ranges else { return Ok(vec![0..t; b]) };
+    pub fn ranges(&self, b: usize, t: usize) -> Result<List<Range<usize>>> {
+        let Some(ranges) = &self.ranges else { return Ok(List::repeated(0..t, b)) };
         if ranges.len() != b || ranges.iter().any(|r| r.end > t) {
             return Err(Error::shape(
                 "padding",
@@ -111,7 +113,7 @@ impl Rows {
                 format_args!("{ranges:?}"),
             ));
         }
-        Ok(ranges.to_vec())
+        Ok(ranges.clone())
     }
 }
 
@@ -147,6 +149,6 @@ mod tests {
         assert!(Rows::left_padded(&[2, 9], 5).is_err());
         assert!(Rows::right_padded(&[2, 9]).ranges(2, 5).is_err());
         assert!(Rows::right_padded(&[2]).ranges(2, 5).is_err());
-        assert_eq!(Rows::default().ranges(2, 3).unwrap(), [0..3, 0..3]);
+        assert_eq!(Rows::default().ranges(2, 3).unwrap()[..], [0..3, 0..3]);
     }
 }

@@ -1,8 +1,9 @@
 //! What training and generation ask of a model: tokens in, logits or a loss out.
 
+use formwork_kernels::scratch::List;
 use ndarray::ArrayView2;
 
-use crate::{DenseCache, Error, HeadLoss, Loss, Module, Pass, Result, Tensor, Weight};
+use crate::{DenseCache, Error, HeadLoss, Loss, Module, Pass, Result, Tensor, Weight, head_loss};
 
 /// For which positions logits are wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +97,7 @@ pub trait TokenModel: Module {
             Positions::All => hidden,
             Positions::Last => {
                 let d = hidden.shape().rows().1;
-                let last: Vec<_> =
+                let last: List<_> =
                     spans.iter().enumerate().map(|(row, s)| (row * t + s.tokens.end - 1) as u32).collect();
                 hidden.reshape(&[b * t, d])?.gather(&last, &[b])? // [b, d]
             }
@@ -133,9 +134,8 @@ pub trait TokenModel: Module {
         let op = HeadLoss::new(&targets, self.vocab())?;
         let hidden = self.hidden(tokens, pass)?;
         let (rows, d) = hidden.shape().rows();
-        let head = self.head().to_dense(pass)?;
         let count = op.count();
-        let mut mean = Tensor::apply1(op, &[&hidden.reshape(&[rows, d])?, &head])?;
+        let mut mean = head_loss(op, &hidden.reshape(&[rows, d])?, self.head(), pass)?;
         for aux in std::mem::take(&mut pass.aux) {
             mean = mean.add(&aux)?;
         }

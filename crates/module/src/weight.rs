@@ -5,6 +5,7 @@
 
 use std::fmt::Debug;
 
+use formwork_kernels::packed::Packed;
 use formwork_tensor::ops;
 
 use crate::{Error, Param, Pass, Result, Tensor, Visit};
@@ -32,6 +33,18 @@ pub trait Weight: Debug + Send + Sync {
     /// A weight without numbers.
     fn to_dense(&self, pass: &mut Pass<'_>) -> Result<Tensor>;
 
+    /// The parameter that the weight is, where a product with it is a product with the parameter's own numbers: then
+    /// [`linears`](crate::linears) may multiply with several weights in one op.
+    fn dense(&self) -> Option<&Param> {
+        None
+    }
+
+    /// The numbers in the layout that fast products read, made when first asked for; `None` where the weight has no such
+    /// layout. Only a product in another [`Precision`](crate::Precision) than `Full` may use it.
+    fn packed(&self) -> Option<&Packed> {
+        None
+    }
+
     /// Shows its parameters; `name` is the weight's own name, such as `weight`.
     fn visit(&self, name: &str, v: &mut dyn Visit);
 }
@@ -46,7 +59,7 @@ impl Weight for Param {
     }
 
     fn apply(&self, x: &Tensor, bias: Option<&Tensor>, pass: &mut Pass<'_>) -> Result<Tensor> {
-        x.linear(&pass.take(self)?, bias)
+        x.linear_in(&pass.take(self)?, bias, pass.operands())
     }
 
     fn gather(&self, ids: &[u32], dims: &[usize], pass: &mut Pass<'_>) -> Result<Tensor> {
@@ -55,6 +68,10 @@ impl Weight for Param {
 
     fn to_dense(&self, pass: &mut Pass<'_>) -> Result<Tensor> {
         pass.take(self)
+    }
+
+    fn dense(&self) -> Option<&Param> {
+        Some(self)
     }
 
     fn visit(&self, name: &str, v: &mut dyn Visit) {
@@ -94,6 +111,10 @@ impl Weight for Tied {
 
     fn to_dense(&self, pass: &mut Pass<'_>) -> Result<Tensor> {
         self.0.to_dense(pass)
+    }
+
+    fn dense(&self) -> Option<&Param> {
+        Some(&self.0)
     }
 
     /// The parameter is shown where it was built, and only there.

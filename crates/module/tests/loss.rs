@@ -1,7 +1,9 @@
 //! The loss with its head inside, against the same thing written out.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
-use formwork_module::{HeadLoss, Result, Tensor};
+use formwork_module::{
+    DType, HeadLoss, Init, Param, Pass, Result, Scope, Seed, Tensor, Visit, Weight, head_loss,
+};
 use formwork_tensor::Variable;
 
 const ROWS: usize = 7;
@@ -109,4 +111,71 @@ fn bad_targets_are_named() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("x [2, 3]") && error.contains("[7, 3]"), "{error}");
+}
+
+/// A matrix that nobody may decode: frozen, it keeps out of the graph; else its parameter learns through the product.
+#[derive(Debug)]
+struct Opaque {
+    matrix: Param,
+    learns: bool,
+}
+
+impl Weight for Opaque {
+    fn shape(&self) -> [usize; 2] {
+        [N, D]
+    }
+    fn apply(&self, x: &Tensor, bias: Option<&Tensor>, pass: &mut Pass<'_>) -> Result<Tensor> {
+        assert!(x.shape().rows().0 < ROWS, "all rows at once");
+        match self.learns {
+            true => x.linear(&pass.take(&self.matrix)?, bias),
+            false => x.linear(&self.matrix.value()?, bias),
+        }
+    }
+    fn gather(&self, _: &[u32], _: &[usize], _: &mut Pass<'_>) -> Result<Tensor> {
+        unreachable!("a loss looks nothing up")
+    }
+    fn to_dense(&self, pass: &mut Pass<'_>) -> Result<Tensor> {
+        assert!(self.learns, "a frozen head was decoded whole");
+        pass.take(&self.matrix)
+    }
+    fn visit(&self, _: &str, _: &mut dyn Visit) {}
+}
+
+#[test]
+fn any_weight_is_a_head_and_only_one_that_learns_is_made_dense() {
+    let source = Seed::new(3).dtype(DType::F64);
+    let matrix = Scope::root(&source).param("head", &[N, D], Init::Normal { std: 0.7 }).unwrap();
+    let [x, ..] = inputs();
+    let op = HeadLoss::new(&TARGETS, N).unwrap().chunked(3);
+    let run = |head: &dyn Weight| {
+        x.clear();
+        matrix.clear_grad();
+        let loss = head_loss(op.clone(), &x.tensor(), head, &mut Pass::train(1, 0)).unwrap();
+        loss.scale(1.5).unwrap().backward().unwrap();
+        let still = head_loss(op.clone(), &x.tensor().detached(), head, &mut Pass::infer()).unwrap();
+        assert!((still.item().unwrap() - loss.item().unwrap()).abs() < 1e-12);
+        let numbers = |t: Tensor| t.to_vec::<f64>().unwrap();
+        (loss.item().unwrap(), numbers(x.grad().unwrap()), matrix.grad().map(numbers))
+    };
+    let (loss, dx, dw) = run(&matrix);
+    assert!(dw.is_some());
+    for learns in [false, true] {
+        let (found, found_dx, found_dw) = run(&Opaque { matrix: matrix.clone(), learns });
+        assert!((found - loss).abs() < 1e-12);
+        assert!(found_dx.iter().zip(&dx).all(|(a, b)| (a - b).abs() < 1e-12));
+        assert_eq!(found_dw, dw.clone().filter(|_| learns), "learns: {learns}");
+    }
+}
+
+#[test]
+fn chunks_are_of_equal_length_and_take_a_third_of_the_head_at_most() {
+    for (rows, head, expected) in [
+        (1024, [50257, 768], 256),
+        (1024, [49152, 576], 171), // six, where 192 would leave a last one of 64
+        (768, [65, 128], 768),
+        (5, [1 << 30, 8], 2),
+        (1, [7, 3], 1),
+    ] {
+        assert_eq!(HeadLoss::chunk_rows(rows, head), expected, "{rows} rows through {head:?}");
+    }
 }

@@ -31,6 +31,7 @@ pub use rope::{
 
 use std::sync::Arc;
 
+use formwork_kernels::scratch::List;
 use formwork_module::{Init, Position, Result, RowSpan, Scope};
 
 /// What an encoding must know of the place where it will stand.
@@ -88,8 +89,8 @@ positions! {
 }
 
 /// The position of every token of a batch `[b, t]`, row-major; 0 for padding, where it does not matter.
-fn of_tokens(spans: &[RowSpan], t: usize) -> Vec<u32> {
-    let mut positions = vec![0; spans.len() * t];
+fn of_tokens(spans: &[RowSpan], t: usize) -> List<u32> {
+    let mut positions = List::repeated(0, spans.len() * t);
     for (row, span) in positions.chunks_exact_mut(t.max(1)).zip(spans) {
         for (i, position) in row[span.tokens.clone()].iter_mut().enumerate() {
             *position = u32::try_from(span.position + i).unwrap_or(u32::MAX);

@@ -41,6 +41,7 @@ use std::sync::Arc;
 use formwork_kernels::{
     Dest, Element,
     rope::{self, Direction},
+    scratch::List,
 };
 use formwork_module::{Acts, Error, GrowingKeys, Keys, Pass, Position, Result, RowSpan, Scope, Tensor};
 use formwork_tensor::{GradSink, Op, Outputs, Saved, Scalar, dispatch};
@@ -229,12 +230,12 @@ impl Turn {
 
     /// The row of the table for each token `[b, t]`, and the lengths of the texts, rising and each once, where the table
     /// is made for them: none while all texts are within the original context.
-    fn places(&self, spans: &[RowSpan], t: usize) -> (Vec<u32>, Vec<usize>) {
+    fn places(&self, spans: &[RowSpan], t: usize) -> (List<u32>, List<usize>) {
         let mut places = of_tokens(spans, t);
         let length = |span: &RowSpan| span.position + span.tokens.len();
-        let mut lengths: Vec<_> = spans.iter().filter(|s| !s.tokens.is_empty()).map(length).collect();
+        let mut lengths: List<_> = spans.iter().filter(|s| !s.tokens.is_empty()).map(length).collect();
         if self.grows_past.is_none_or(|original| lengths.iter().all(|&length| length <= original)) {
-            return (places, vec![]);
+            return (places, List::new());
         }
         lengths.sort_unstable();
         lengths.dedup();
@@ -252,9 +253,9 @@ impl Turn {
 struct Rotate {
     turn: Arc<Turn>,
     /// Rows of the table: `[b·t]`.
-    positions: Vec<u32>,
+    positions: List<u32>,
     /// The lengths that the table is made for, one block of rows each; none for the table that every length shares.
-    lengths: Vec<usize>,
+    lengths: List<usize>,
     context: usize,
 }
 
@@ -307,7 +308,7 @@ impl Op for Rotate {
         "rope"
     }
 
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], _: &mut Saved) -> Result<Outputs> {
         let x = inputs[0].compact()?;
         let [_, _, heads, e] = x.dims()?;
         let y = dispatch!(x.dtype(), T => {
@@ -315,7 +316,7 @@ impl Op for Rotate {
             self.turn(x.slice::<T>()?, [heads, e], Dest::store(&mut y), Direction::Forward);
             Tensor::from_buffer(y, x.shape())?
         });
-        Ok((vec![y], vec![]))
+        Ok(y.into())
     }
 
     /// dx = dy turned by the opposite angles, times the same scale: a rotation's adjoint is its inverse, a factor's itself.

@@ -83,7 +83,7 @@ pub(crate) fn fitting(format: Format, cols: usize) -> Result<()> {
         Some(_) => Ok(()),
         None => {
             let expected = format!("rows of a multiple of {} numbers for {format}", format.block());
-            let instead = crate::fits(format, cols);
+            let instead = crate::fits::fits(format, cols);
             Err(Error::invalid("quantise", expected, cols).hint(format_args!("take {instead}, which fits")))
         }
     }

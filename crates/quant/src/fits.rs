@@ -1,21 +1,12 @@
-//! What a matrix can be stored in.
+//! What a matrix of some width can be stored in.
 
 use formwork_kernels::blocks::Format;
-use formwork_module::Stored;
 
 /// `format`, or what stands in for it where rows of `cols` numbers are no whole number of its blocks.
 ///
 /// The rule of llama.cpp (`tensor_type_fallback`): formats in blocks of 256 give way to one of about as many bits in
 /// blocks of 32, and where that does not fit either, f16 takes the tensor. The result always fits.
-///
-/// ```
-/// use formwork_kernels::blocks::Format;
-/// use formwork_quant::fits;
-/// assert_eq!(fits(Format::Q4_K, 4096), Format::Q4_K);
-/// assert_eq!(fits(Format::Q4_K, 576), Format::Q5_0);
-/// assert_eq!(fits(Format::Q4_K, 50), Format::F16);
-/// ```
-pub fn fits(format: Format, cols: usize) -> Format {
+pub(crate) fn fits(format: Format, cols: usize) -> Format {
     let smaller = match format {
         Format::Q2_K | Format::Q3_K => Format::Q4_0,
         Format::Q4_K => Format::Q5_0,
@@ -24,23 +15,6 @@ pub fn fits(format: Format, cols: usize) -> Format {
         other => other,
     };
     [format, smaller].into_iter().find(|f| f.row_bytes(cols).is_some()).unwrap_or(Format::F16)
-}
-
-/// The format of numbers that a file stores in blocks or in 16 bits; `None` for f32 and f64, which have none.
-///
-/// ```
-/// use formwork_kernels::blocks::Format;
-/// use formwork_module::Stored;
-/// assert_eq!(formwork_quant::format_of(Stored::Bf16), Some(Format::Bf16));
-/// assert_eq!(formwork_quant::format_of(Stored::F32), None);
-/// ```
-pub fn format_of(stored: Stored) -> Option<Format> {
-    match stored {
-        Stored::F16 => Some(Format::F16),
-        Stored::Bf16 => Some(Format::Bf16),
-        Stored::Blocks(format) => Some(format),
-        _ => None,
-    }
 }
 
 #[cfg(test)]

@@ -5,8 +5,8 @@
 //!   of a file.
 //! - [`quantise`] replaces the weights of any module by quantised ones, in place, and says what each lost.
 //! - [`encode`] turns one matrix into blocks, for a converter.
-//! - [`fits`] says what to take where a row is no whole number of blocks, and [`Recipe`] which tensor gets which
-//!   format, both as llama.cpp does.
+//! - [`Recipe`] says which tensor gets which format, and what to take where a row is no whole number of its blocks, as
+//!   llama.cpp does.
 //!
 //! Formats are those of [`Format`](formwork_kernels::blocks::Format). Memory holds the blocks and nothing else; a
 //! product decodes a few rows at a time into a cache. What normal numbers lose, as the root mean square of the error
@@ -55,8 +55,6 @@ mod recipe;
 mod report;
 
 pub use encode::{Encoded, TensorError, encode};
-pub use fits::{fits, format_of};
-pub use product::Product;
 pub use quantise::quantise;
 pub use quantised::{Quantised, weight};
 pub use recipe::{Recipe, Role};

@@ -15,7 +15,7 @@ use formwork_tensor::{Error, GradSink, Kind, Op, Outputs, Result, Saved, Tensor,
 
 /// Inputs `x [.., in]` and optionally `bias [out]`; output `[.., out]`.
 #[derive(Clone, Debug)]
-pub struct Product(pub Arc<Blocks>);
+pub(crate) struct Product(pub(crate) Arc<Blocks>);
 
 pub(crate) fn matrix(blocks: &Blocks) -> Matrix<'_> {
     let [rows, cols] = blocks.shape();
@@ -27,7 +27,7 @@ impl Op for Product {
         "linear"
     }
 
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], _: &mut Saved) -> Result<Outputs> {
         let (x, bias) = match *inputs {
             [x] => (x, None),
             [x, bias] => (x, Some(bias)),
@@ -64,7 +64,7 @@ impl Op for Product {
             linear(x.slice::<T>()?, matrix(&self.0), Dest { data: &mut y, write });
             Tensor::from_buffer(y, &shape)?
         });
-        Ok((vec![y], vec![]))
+        Ok(y.into())
     }
 
     /// dx = dy·W, dbias = the sum of dy over all rows; W gets none.

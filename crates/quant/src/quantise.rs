@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use formwork_kernels::{Element, blocks::Format};
+use formwork_kernels::{Element, blocks::Format, packed::Packed};
 use formwork_module::{Blocks, Module, Param, Pass, Tensor, Visit, Weight, weights_mut};
 use formwork_tensor::{Result, dispatch};
 
@@ -13,8 +13,8 @@ use crate::{
 
 /// Replaces every weight for which `choose` gives a format by one that holds blocks of it and nothing else.
 ///
-/// `choose` sees the full name, such as `blocks.3.attn.q.weight`, and the shape `[out, in]`; [`Recipe`](crate::Recipe)
-/// and [`fits`](crate::fits) answer most of it. A parameter that several weights share is encoded once, and
+/// `choose` sees the full name, such as `blocks.3.attn.q.weight`, and the shape `[out, in]`; a
+/// [`Recipe`](crate::Recipe) answers most of it. A parameter that several weights share is encoded once, and
 /// [`Tied`](formwork_module::Tied) heads follow their table, so that a model whose head is its token table still holds
 /// it once. What is no parameter by itself stays as it is, and is named in the report: an adapter (quantise the model
 /// first, then put adapters around its weights), or a matrix that is in blocks already.
@@ -192,6 +192,9 @@ impl Weight for ShownElsewhere {
     }
     fn to_dense(&self, pass: &mut Pass<'_>) -> Result<Tensor> {
         self.0.to_dense(pass)
+    }
+    fn packed(&self) -> Option<&Packed> {
+        self.0.packed()
     }
     fn visit(&self, _: &str, _: &mut dyn Visit) {}
 }

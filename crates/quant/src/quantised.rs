@@ -1,19 +1,28 @@
 //! A matrix in blocks as a weight.
 
-use std::{ops::Deref, sync::Arc};
-
-use formwork_kernels::blocks::{
-    Format,
-    multiply::{dense, gather},
+use std::{
+    ops::Deref,
+    sync::{Arc, OnceLock},
 };
-use formwork_module::{Blocks, Pass, Visit, Weight};
+
+use formwork_kernels::{
+    blocks::{
+        Format,
+        multiply::{dense, gather},
+    },
+    packed::Packed,
+};
+use formwork_module::{Blocks, Pass, Visit, Weight, may_pack, packed_products};
 use formwork_tensor::{Buffer, DType, Error, Pool, Result, Shape, Tensor, dispatch};
 
 use crate::product::{Product, matrix};
 
-/// A matrix `[out, in]` that stays in its blocks. Clones share the bytes.
+/// A matrix `[out, in]` that stays in its blocks. Clones share the bytes and the panels.
 ///
 /// It does not learn: gradients go through it to its input and to a bias. Products take the type of their input.
+///
+/// In inference on `f32`, unless the pass asks for [`Precision::Full`](formwork_module::Precision), products round the
+/// activations to what the blocks are made of and read the matrix from panels, into which the first of them packs it.
 ///
 /// ```
 /// use formwork_kernels::blocks::Format;
@@ -28,9 +37,16 @@ use crate::product::{Product, matrix};
 /// ```
 #[derive(Clone, Debug)]
 pub struct Quantised {
-    blocks: Arc<Blocks>,
+    matrix: Arc<Held>,
     dtype: DType,
     pool: Pool,
+}
+
+/// A matrix in its blocks and, once a product has asked for it, in panels.
+#[derive(Debug)]
+struct Held {
+    blocks: Arc<Blocks>,
+    packed: OnceLock<Option<Packed>>,
 }
 
 /// A weight from the bytes of a file, which may be mapped; `path` is its full name, `shape` is `[out, in]`.
@@ -49,7 +65,8 @@ pub fn weight(
 impl Quantised {
     /// A weight of a matrix in blocks; rows looked up in it are `f32`, from a pool of its own.
     pub fn new(blocks: Blocks) -> Self {
-        Self { blocks: Arc::new(blocks), dtype: DType::F32, pool: Pool::new() }
+        let matrix = Held { blocks: Arc::new(blocks), packed: OnceLock::new() };
+        Self { matrix: Arc::new(matrix), dtype: DType::F32, pool: Pool::new() }
     }
 
     /// Another type for rows that are looked up, and so for all that is computed from them.
@@ -68,17 +85,28 @@ impl Quantised {
 
     /// The matrix.
     pub fn blocks(&self) -> &Blocks {
-        &self.blocks
+        &self.matrix.blocks
     }
 }
 
 impl Weight for Quantised {
     fn shape(&self) -> [usize; 2] {
-        self.blocks.shape()
+        self.blocks().shape()
     }
 
-    fn apply(&self, x: &Tensor, bias: Option<&Tensor>, _: &mut Pass<'_>) -> Result<Tensor> {
-        let product = Product(self.blocks.clone());
+    fn apply(&self, x: &Tensor, bias: Option<&Tensor>, pass: &mut Pass<'_>) -> Result<Tensor> {
+        let [out, inp] = self.blocks().shape();
+        let fits = x.shape().last() == Some(&inp)
+            && bias.is_none_or(|b| **b.shape() == [out] && b.dtype() == x.dtype() && !b.is_tracked());
+        if fits
+            && may_pack(x, pass)
+            && let Some(packed) = self.packed()
+        {
+            let bias = bias.map(Tensor::compact).transpose()?;
+            let [y] = packed_products(x, [packed], &[bias])?;
+            return Ok(y);
+        }
+        let product = Product(self.matrix.blocks.clone());
         match bias {
             Some(bias) => Tensor::apply1(product, &[x, bias]),
             None => Tensor::apply1(product, &[x]),
@@ -87,7 +115,7 @@ impl Weight for Quantised {
 
     /// Nothing here learns, so the rows have no history.
     fn gather(&self, ids: &[u32], dims: &[usize], _: &mut Pass<'_>) -> Result<Tensor> {
-        let [n, d] = self.blocks.shape();
+        let [n, d] = self.blocks().shape();
         let places = Shape::new(dims)?;
         if places.len() != ids.len() {
             let expected = format!("{} ids for {places}", places.len());
@@ -102,22 +130,33 @@ impl Weight for Quantised {
         let shape = Shape::new(&shape[..=dims.len()])?; // [dims.., d]
         dispatch!(self.dtype, T => {
             let mut y = Buffer::<T>::new(shape.len(), Some(&self.pool));
-            gather(matrix(&self.blocks), ids, &mut y);
+            gather(matrix(self.blocks()), ids, &mut y);
             Tensor::from_buffer(y, &shape)
         })
     }
 
     /// All of it decoded: four bytes a number, and nothing that learns.
     fn to_dense(&self, _: &mut Pass<'_>) -> Result<Tensor> {
-        let shape = Shape::new(&self.blocks.shape())?;
+        let shape = Shape::new(&self.blocks().shape())?;
         dispatch!(self.dtype, T => {
             let mut y = Buffer::<T>::new(shape.len(), Some(&self.pool));
-            dense(matrix(&self.blocks), &mut y);
+            dense(matrix(self.blocks()), &mut y);
             Tensor::from_buffer(y, &shape)
         })
     }
 
+    /// Packed by all threads when first asked for. Pages of a mapped file leave memory then, so that the matrix is not
+    /// held twice; rows that are looked up later bring theirs back.
+    fn packed(&self) -> Option<&Packed> {
+        let pack = || {
+            let packed = Packed::of(matrix(self.blocks()))?;
+            self.blocks().release();
+            Some(packed)
+        };
+        self.matrix.packed.get_or_init(pack).as_ref()
+    }
+
     fn visit(&self, name: &str, v: &mut dyn Visit) {
-        v.blocks(name, &self.blocks);
+        v.blocks(name, self.blocks());
     }
 }

@@ -18,7 +18,7 @@
 
 use formwork_kernels::blocks::Format;
 
-use crate::fits;
+use crate::fits::fits;
 
 /// What a matrix is in its model, as far as its precision goes. Norms and biases are no matrices, and stay f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,9 +36,10 @@ pub enum Role {
 /// One format for all matrices, with the exception for the head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recipe {
-    /// What matrices get, or what [`fits`] puts in its place.
+    /// What matrices get; where rows are no whole number of its blocks, what llama.cpp takes instead: a format of about as
+    /// many bits in blocks of 32, or f16.
     pub matrices: Format,
-    /// What the head gets, or what [`fits`] puts in its place.
+    /// What the head gets, or what stands in for it in the same way.
     pub head: Format,
 }
 

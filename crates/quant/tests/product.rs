@@ -1,7 +1,7 @@
 //! The product with a matrix in blocks, through everything that must hold for any op.
 
 use formwork_kernels::blocks::{Format, decode};
-use formwork_module::{Blocks, Pass, Weight};
+use formwork_module::{Blocks, Pass, Precision, Weight};
 use formwork_quant::{Quantised, encode};
 use formwork_tensor::Tensor;
 use formwork_testkit::{F64, OpCase, assert_close, check, normals};
@@ -22,6 +22,11 @@ fn decoded(weight: &Quantised) -> Array2<f64> {
 }
 
 const OUT: usize = 19;
+
+/// A pass whose products meet the decoded numbers: what the reference computes.
+fn full() -> Pass<'static> {
+    Pass::infer().in_precision(Precision::Full)
+}
 
 /// `x·Wᵀ + bias` for a weight as wide as `x`, the rows of `x` taken together.
 fn expected(weight: &Quantised, inputs: &[ArrayD<f64>]) -> Vec<ArrayD<f64>> {
@@ -44,7 +49,7 @@ fn case(format: Format, inputs: &[&str], widths: &[usize]) -> OpCase {
     let same = weights.clone();
     let op = move |x: &[Tensor]| {
         let weight = of_width(&weights, x[0].shape());
-        Ok(vec![weight.apply(&x[0], x.get(1), &mut Pass::infer())?])
+        Ok(vec![weight.apply(&x[0], x.get(1), &mut full())?])
     };
     OpCase::new(&format!("linear in {format}"), inputs, op, move |x| {
         expected(of_width(&same, x[0].shape()), x)
@@ -74,7 +79,7 @@ fn every_format_is_an_op_like_any_other() {
 fn a_product_without_a_bias_takes_any_number_of_axes_and_says_what_it_expects() {
     let weight = quantised(Format::Q4_0, OUT, 32);
     let same = weight.clone();
-    let fixed = move |x: &[Tensor]| Ok(vec![weight.apply(&x[0], x.get(1), &mut Pass::infer())?]);
+    let fixed = move |x: &[Tensor]| Ok(vec![weight.apply(&x[0], x.get(1), &mut full())?]);
     let plain = OpCase::new("linear", &["t 32", "n"], fixed, move |x| expected(&same, x))
         .dim("n", &[OUT])
         .refuses(

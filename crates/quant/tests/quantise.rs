@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use formwork_kernels::{blocks::Format, team::with_threads};
 use formwork_module::{
-    Embedding, Held, Init, Linear, Module, Param, Pass, Result, Scope, Seed, Tensor, Tied, Visit, Weight,
-    children, held, params, weights_mut,
+    Embedding, Held, Init, Linear, Module, Param, Pass, Precision, Result, Scope, Seed, Tensor, Tied, Visit,
+    Weight, children, held, params, weights_mut,
 };
-use formwork_quant::{Recipe, Role, fits, quantise, weight};
+use formwork_quant::{Recipe, Role, quantise, weight};
 use formwork_tensor::DType;
 use formwork_testkit::{F32, F64, SLOPE, assert_close, normals, tensor};
 
@@ -104,7 +104,7 @@ fn adapt(model: &mut Small, dtype: DType) -> Result<()> {
 }
 
 fn all(format: Format) -> impl Fn(&str, [usize; 2]) -> Option<Format> {
-    move |_, [_, inp]| Some(fits(format, inp))
+    move |_, shape| Recipe::new(format).pure().format(Role::Matrix, shape)
 }
 
 fn block_bytes(model: &Small) -> usize {
@@ -123,7 +123,8 @@ fn a_quantised_model_computes_what_its_decoded_weights_say() {
         let mut model = Small::new(1, DType::F32).unwrap();
         let report = quantise(&mut model, &all(format)).unwrap();
         assert_eq!(report.tensors.len(), 4);
-        let found = model.logits(&IDS, &mut Pass::infer()).unwrap();
+        let full = || Pass::infer().in_precision(Precision::Full);
+        let found = model.logits(&IDS, &mut full()).unwrap();
         // The same numbers in parameters of a dense model.
         let dense = Small::new(2, DType::F32).unwrap();
         for ((name, to), (same, from)) in held(&dense).iter().zip(held(&model)) {
@@ -131,7 +132,7 @@ fn a_quantised_model_computes_what_its_decoded_weights_say() {
             let (Held::Param(to), value) = (to, value(&from)) else { panic!("{name} is dense") };
             to.set(&value).unwrap();
         }
-        let expected = dense.logits(&IDS, &mut Pass::infer()).unwrap();
+        let expected = dense.logits(&IDS, &mut full()).unwrap();
         assert_close(&found, &expected, F32, format.name());
     }
 }

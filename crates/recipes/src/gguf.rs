@@ -37,13 +37,17 @@ pub(crate) fn read(archive: &Archive) -> Result<Published> {
     };
     let rope_freqs = gguf.entry(ROPE_FREQS).map(Entry::to_f32).transpose().map_err(Error::external)?;
     let shape = |name: &str| gguf.entry(name).map(|entry| entry.shape().to_vec());
-    published::from_gguf(&fields(gguf.metadata())?, &Tensors { shape: &shape, rope_freqs })
+    described(gguf.metadata(), &Tensors { shape: &shape, rope_freqs })
+}
+
+/// Reads the model that metadata and tensors describe.
+pub(crate) fn described(metadata: &Metadata, tensors: &Tensors<'_>) -> Result<Published> {
+    published::from_gguf(&fields(metadata)?, tensors)
 }
 
 /// The metadata about the model as JSON: everything but the vocabulary, long lists, and what only a converter reads.
 fn fields(metadata: &Metadata) -> Result<Map<String, Json>> {
-    let passed = ["tokenizer.", FILES, STORED];
-    let told = || metadata.iter().filter(|(key, _)| !passed.iter().any(|start| key.starts_with(start)));
+    let told = || metadata.iter().filter(|(key, _)| !key.starts_with("tokenizer.") && !is_converters(key));
     // A byte of a list is a value of 32 bytes here, so that their number is looked at first.
     let size = |value: &Value| match value {
         Value::Array(list) if list.len() <= PER_LAYER => 1 + list.len(),
@@ -58,16 +62,12 @@ fn fields(metadata: &Metadata) -> Result<Map<String, Json>> {
         ));
     }
     let architecture = metadata.str("general.architecture").map_err(Error::external)?.unwrap_or_default();
-    // What describes the file may be anything; what describes the model may not be passed over.
-    let matters = |key: &str| match key.split_once('.') {
-        Some((start, _)) => start == architecture || start == "formwork",
-        None => false,
-    };
     let mut fields = Map::new();
     for (key, value) in told() {
         match json(value) {
             Some(json) => drop(fields.insert(key.to_owned(), json)),
-            None if !matters(key) => {}
+            // What describes the file may be anything; what describes the model may not be passed over.
+            None if !is_about(architecture, key) => {}
             None => {
                 let expected = "a finite number, a UTF-8 text, or a list with one for each layer";
                 return Err(Error::invalid(key, expected, value));
@@ -75,6 +75,17 @@ fn fields(metadata: &Metadata) -> Result<Map<String, Json>> {
         }
     }
     Ok(fields)
+}
+
+/// Whether only a converter reads a key.
+fn is_converters(key: &str) -> bool {
+    key.starts_with(FILES) || key == STORED
+}
+
+/// Whether a key is about the model, and not about the file, its tokenizer or somebody's notes.
+pub(crate) fn is_about(architecture: &str, key: &str) -> bool {
+    let start = key.split_once('.').map_or("", |(start, _)| start);
+    start == architecture || (start == "formwork" && !is_converters(key))
 }
 
 fn json(value: &Value) -> Option<Json> {

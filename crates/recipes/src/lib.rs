@@ -56,7 +56,7 @@ pub use decode::Decode;
 pub use fit::{Plan, Progress, fit};
 pub use folder::{LoadOptions, Loaded, Origin, Weights, load, load_as, load_with, save};
 pub use layout::{CONFIG_FILE, Layout, TOKENIZER_FILE, home};
-pub use opened::read_config;
+pub use opened::{config_from_bytes, holds_gguf, read_config, stored_bytes};
 pub use perplexity::{Perplexity, Reading, Windows, perplexity};
 pub use room::Memory;
 pub use run::Run;

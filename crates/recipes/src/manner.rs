@@ -1,11 +1,13 @@
 //! How a model wants to be used: the template of its conversations, and its settings of generation.
 
+use std::path::PathBuf;
+
+use formwork_formats::gguf::Value;
 use formwork_module::{At, Error, Result};
-use formwork_tokenizer::config;
 
 use crate::{
     chat::ChatTemplate,
-    files::bounded,
+    gguf::FILES,
     opened::Opened,
     settings::{self, Generation},
 };
@@ -13,7 +15,7 @@ use crate::{
 /// The file of a template of its own.
 pub(crate) const TEMPLATE_FILE: &str = "chat_template.jinja";
 /// The file that may have the template in it.
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// The key of a GGUF file's template.
 pub(crate) const TEMPLATE_KEY: &str = "tokenizer.chat_template";
 
@@ -29,8 +31,8 @@ pub(crate) fn template(opened: &Opened) -> Result<Option<ChatTemplate>> {
     source.map(|source| ChatTemplate::new(source).in_file(place.display())).transpose()
 }
 
-/// The template among the files of a folder, and the file that has or would have it.
-pub(crate) fn in_folder(opened: &Opened) -> Result<(Option<String>, std::path::PathBuf)> {
+/// The source of the template among the files of a folder, and the file that has or would have it.
+pub(crate) fn in_folder(opened: &Opened) -> Result<(Option<String>, PathBuf)> {
     let place = opened.home.join(TEMPLATE_FILE);
     if let Some(bytes) = opened.files.get(TEMPLATE_FILE) {
         let text = String::from_utf8(bytes.to_vec())
@@ -40,19 +42,21 @@ pub(crate) fn in_folder(opened: &Opened) -> Result<(Option<String>, std::path::P
     }
     let place = opened.home.join(TOKENIZER_CONFIG);
     let source = match opened.files.get(TOKENIZER_CONFIG) {
-        Some(bytes) => {
-            let found = bounded(bytes).and_then(|()| config::chat_template(bytes).map_err(Error::external));
-            found.in_file(place.display())?
-        }
+        Some(bytes) => ChatTemplate::source_in(bytes).in_file(place.display())?,
         None => None,
     };
     Ok((source, place))
 }
 
-/// The settings of a model that has been opened; of a GGUF file, which has no place for them, the default.
+/// The settings of a model that has been opened; of a GGUF file those of the folder that it was made from, if any.
 pub(crate) fn generation(opened: &Opened) -> Result<Generation> {
-    match opened.archive.gguf() {
-        Some(_) => Ok(Generation::default()),
-        None => settings::read(&opened.home, opened.config.vocab),
-    }
+    let Some(gguf) = opened.archive.gguf() else {
+        return settings::read(&opened.home, opened.config.vocab);
+    };
+    let file = |name: &str| match gguf.metadata().get(&format!("{FILES}{name}")) {
+        Some(Value::String(bytes)) => Ok(Some(bytes.clone())),
+        _ => Ok(None),
+    };
+    let place = |name: &str| format!("{}: {FILES}{name}", opened.weights.display());
+    settings::found(&file, &place, opened.config.vocab)
 }

@@ -5,16 +5,18 @@ use std::path::{Path, PathBuf};
 use formwork_checkpoint::names::Names;
 use formwork_formats::Archive;
 use formwork_model::{
-    HeadConfig, ModelConfig,
+    Builder, HeadConfig, ModelConfig,
     published::{self, Family, Published},
 };
-use formwork_module::{At, Error, Result};
+use formwork_module::{At, DType, Error, Result};
 use serde_json::Value;
 
 use crate::{
-    files::{Files, json, read_json},
+    files::{Files, bounded, parsed, read_json},
+    folder::{Weights, plan},
     gguf,
     layout::{CONFIG_FILE, Layout, PUBLISHED_FILE, Place, locate},
+    room,
 };
 
 /// Config, names and headers.
@@ -113,13 +115,14 @@ pub(crate) fn config_file(path: &Path) -> Result<Read> {
 }
 
 fn config_text(path: &Path, bytes: &[u8]) -> Result<Read> {
+    bounded(bytes)?;
     let text =
         std::str::from_utf8(bytes).map_err(|_| Error::invalid("config", "UTF-8 text", "other bytes"))?;
     let ours = |config| Read { config, family: None, notes: Vec::new() };
     if path.extension().is_some_and(|ending| ending == "toml") {
         return ModelConfig::from_toml(text).map(ours);
     }
-    let value: Value = json(bytes, "config")?;
+    let value: Value = parsed(bytes, "config")?;
     let named = |name: &str| path.file_name().is_some_and(|found| found == name);
     let published = named(PUBLISHED_FILE)
         || ["model_type", "architectures"].iter().any(|field| value.get(field).is_some());
@@ -129,6 +132,37 @@ fn config_text(path: &Path, bytes: &[u8]) -> Result<Read> {
     }
     let Published { family, config, notes } = published::read(&value)?;
     Ok(Read { config, family: Some(family), notes })
+}
+
+/// The config in the bytes of a `.json` or `.toml` file, ours or a published one: its name says which, or what is in it.
+///
+/// # Errors
+/// Bytes that are no config, with the path of the field.
+///
+/// ```
+/// let json = br#"{"model_type": "gpt2", "n_layer": 3}"#;
+/// let config = formwork_recipes::config_from_bytes("config.json", json)?;
+/// assert_eq!((config.blocks.len(), config.dim), (3, 768)); // what is left out means what it means to GPT-2
+/// # Ok::<(), formwork_module::Error>(())
+/// ```
+pub fn config_from_bytes(name: impl AsRef<Path>, bytes: &[u8]) -> Result<ModelConfig> {
+    let name = name.as_ref();
+    config_text(name, bytes).in_file(name.display()).map(|read| read.config)
+}
+
+/// Whether a path is a GGUF file, or a folder that holds one and no other model.
+pub fn holds_gguf(path: &Path) -> bool {
+    matches!(locate(path), Ok(Place::Gguf(_)))
+}
+
+/// Bytes of a model's weights in the types in which its files store them, as [`Weights::Stored`] holds them.
+///
+/// # Errors
+/// A path without a model, or files that are broken.
+pub fn stored_bytes(path: &Path) -> Result<u64> {
+    let opened = Opened::open(path)?;
+    let plan = plan(&Builder::new(opened.config.clone()), &opened)?;
+    Ok(room::needed(&plan, &opened.archive, Weights::Stored, DType::F32))
 }
 
 /// The config of a folder of any layout, a run, a GGUF file, or a `.json` or `.toml` file. Weights need not be there, but

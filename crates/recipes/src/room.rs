@@ -2,9 +2,8 @@
 
 use std::collections::HashSet;
 
-use formwork_checkpoint::Plan;
-use formwork_formats::{Archive, Dtype};
-use formwork_kernels::blocks::Format;
+use formwork_checkpoint::{Plan, format_of};
+use formwork_formats::Archive;
 use formwork_module::{DType, Error, Result};
 
 use crate::folder::Weights;
@@ -66,17 +65,12 @@ pub(crate) fn needed(plan: &Plan, archive: &Archive, weights: Weights, dtype: DT
     let bytes = parts.map(|(whole, part)| {
         let numbers = part.shape.iter().fold(1u64, |product, &n| product.saturating_mul(n as u64));
         let stored = archive.entry(&whole.name).map(|entry| entry.dtype());
-        match stored.filter(|dtype| part.shape.len() == 2 && weights.keeps(*dtype)).and_then(format) {
+        match stored.filter(|dtype| part.shape.len() == 2 && weights.keeps(*dtype)).and_then(format_of) {
             Some(format) => numbers / format.block() as u64 * format.block_bytes() as u64,
             None => numbers.saturating_mul(wide),
         }
     });
     bytes.fold(0, u64::saturating_add)
-}
-
-/// The block format of a type that a matrix can stay in.
-pub(crate) fn format(dtype: Dtype) -> Option<Format> {
-    Format::from_name(dtype.name())
 }
 
 #[cfg(test)]

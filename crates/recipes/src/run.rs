@@ -82,6 +82,11 @@ impl Run {
             return Err(missing.hint("it is no run of this project"));
         }
         let began: Value = json(&read_json(&folder.join(SETTINGS_FILE))?, SETTINGS_FILE)?;
+        // With the fields that settings have gained since, at their defaults.
+        let began = match serde_json::from_value::<TrainConfig>(began.clone()) {
+            Ok(settings) => serde_json::to_value(settings).map_err(Error::external)?,
+            Err(_) => began,
+        };
         let now = serde_json::to_value(trainer.config()).map_err(Error::external)?;
         if began != now {
             return Err(Error::invalid(SETTINGS_FILE, began, now)

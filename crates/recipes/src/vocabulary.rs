@@ -65,7 +65,11 @@ fn in_folder(folder: &Path) -> Result<Option<Tokenizer>> {
     let path = folder.join(TOKENIZER_FILE);
     match path.is_file() {
         true => {
-            let tokenizer = Tokenizer::load(path).map_err(Error::external)?;
+            let tokenizer = Tokenizer::load(path).map_err(|error| match error {
+                // What the system says names the path, what is wrong inside only the file.
+                error @ formwork_tokenizer::Error::File(_) => Error::external(error),
+                error => Error::external(error).in_file(folder.display()),
+            })?;
             configured(tokenizer, folder).map(Some)
         }
         false => Ok(None),

@@ -152,7 +152,7 @@ fn what_is_wrong_with_a_folder_is_said_in_one_sentence() {
         &config(&|c| c["num_hidden_layers"] = 3.into()),
         &["9 missing: model.layers.2.", "another checkpoint"],
     );
-    check(&config(&|c| c["num_hidden_layers"] = 9999.into()), &["the tensors of 9999 layers", "found 20"]);
+    check(&config(&|c| c["num_hidden_layers"] = 999.into()), &["the tensors of 999 layers", "found 20"]);
     check(
         &config(&|c| c["hidden_size"] = 48.into()),
         &["reshaped: model.embed_tokens.weight is [263, 24]", "[263, 48]"],

@@ -24,15 +24,8 @@ const VOCAB: usize = 20_011; // logits of one token: 80 kB
 const CONTEXT: usize = 256; // keys of one layer, three rows: 73 kB
 const LAYERS: usize = 2;
 
-/// Small allocations of one decoded token of three rows in both layers and the head, sampling included, and of one
-/// training step of two batches. Counted, not wished: a new one must be noticed.
-struct Bound {
-    per_token: u64,
-    per_step: u64,
-}
-
-const GPT2: Bound = Bound { per_token: 180, per_step: 1800 };
-const LLAMA: Bound = Bound { per_token: 180, per_step: 1800 };
+/// Small allocations of one training step of two batches. Counted, not wished: a new one must be noticed.
+const SMALL_PER_STEP: u64 = 700;
 
 fn config(name: &str, embed: &Value, block: &Value, norm: &Value, head: &str) -> ModelConfig {
     ModelConfig::from_value(json!({
@@ -67,9 +60,9 @@ fn llama() -> ModelConfig {
 }
 
 #[test]
-fn a_decoded_token_takes_no_tensor_memory_from_the_system() {
+fn a_decoded_token_takes_nothing_from_the_system() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    for (config, bound) in [(gpt2(), GPT2), (llama(), LLAMA)] {
+    for config in [gpt2(), llama()] {
         let pool = Pool::new();
         let model = config.build(&Seed::new(1).pool(pool.clone())).unwrap();
         let settings =
@@ -87,25 +80,17 @@ fn a_decoded_token_takes_no_tensor_memory_from_the_system() {
             session.step(&sampler).unwrap();
         }
         let (start, tokens) = (pool.stats(), 200);
-        let mut small = 0;
         for token in 0..tokens {
-            let (picked, Allocated { small: of_token, large }) =
+            let (picked, allocated) =
                 ALLOCATOR.count(|| session.step(&sampler).unwrap().iter().flatten().count());
             assert_eq!(picked, 3);
-            assert_eq!((large.count, large.bytes), (0, 0), "{}: token {token}", config.name);
+            assert_eq!(allocated, Allocated::default(), "{}: token {token}", config.name);
             assert_eq!(pool.stats().from_system, start.from_system, "{}: token {token}", config.name);
-            small += of_token.count;
         }
         assert!(
             pool.stats().taken >= start.taken + tokens * LAYERS as u64,
             "the model's tensors come from the pool"
         );
-        println!(
-            "{}: {:.1} small allocations per token of three rows",
-            config.name,
-            small as f64 / tokens as f64
-        );
-        assert!(small <= bound.per_token * tokens, "{}: {small} in {tokens} tokens", config.name);
     }
 }
 
@@ -116,7 +101,7 @@ fn a_training_step_takes_no_tensor_memory_from_the_system() {
     let settings: TrainConfig =
         serde_json::from_value(json!({"seed": 5, "clip": 1.0, "schedule": {"kind": "constant", "lr": 1e-3}}))
             .unwrap();
-    for (config, bound) in [(gpt2(), GPT2), (llama(), LLAMA)] {
+    for config in [gpt2(), llama()] {
         let model = config.build(&Seed::new(1)).unwrap();
         let mut trainer = Trainer::new(&model, settings.clone()).unwrap();
         let window = Window { rows: 3, length: 31 };
@@ -140,7 +125,7 @@ fn a_training_step_takes_no_tensor_memory_from_the_system() {
                 0 => assert!(stats.from_system > before.from_system, "the first step fills the pool"),
                 _ => {
                     assert_eq!(stats.from_system, before.from_system, "{}: step {step}", config.name);
-                    assert!(small.count <= bound.per_step, "{}: {} in step {step}", config.name, small.count);
+                    assert!(small.count <= SMALL_PER_STEP, "{}: {} in step {step}", config.name, small.count);
                 }
             }
         }

@@ -48,7 +48,13 @@ fn says(message: &str, words: &[&str]) {
 }
 
 fn refused(path: &Path, words: &[&str]) {
-    says(&load(path).unwrap_err().to_string(), words);
+    let message = load(path).unwrap_err().to_string();
+    for file in
+        ["tokenizer_config.json: ", "tokenizer.json: ", "generation_config.json: ", "m.gguf: ", "folder: "]
+    {
+        assert!(message.matches(file).count() < 2, "a place is named twice: {message}");
+    }
+    says(&message, words);
 }
 
 /// A folder that something is done to, and what is said of it.
@@ -134,6 +140,7 @@ fn files_that_are_cut_short() {
     folder(|folder| cut(&folder.join("model.safetensors"), 0.5), &["bytes"]);
     folder(|folder| cut(&folder.join("generation_config.json"), 0.5), &["generation_config.json: ", "JSON"]);
     folder(|folder| cut(&folder.join("tokenizer_config.json"), 0.5), &["tokenizer_config.json: ", "JSON"]);
+    folder(|folder| cut(&folder.join("tokenizer.json"), 0.5), &["folder: tokenizer.json: line "]);
 }
 
 #[test]

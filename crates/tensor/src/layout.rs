@@ -1,5 +1,7 @@
 //! Where a tensor's elements stand in its memory.
 
+use std::{fmt, ops::Deref};
+
 use crate::{Error, Result, Shape, shape::MAX_RANK};
 
 /// A shape, a stride per axis and a start: element `(i, j)` stands at `start + i·strides[0] + j·strides[1]`.
@@ -8,6 +10,48 @@ pub(crate) struct Layout {
     pub(crate) shape: Shape,
     strides: [usize; MAX_RANK],
     pub(crate) start: usize,
+}
+
+/// An order of axes, held in place: output axis `i` is input axis `axes[i]`. It derefs to a slice.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Axes {
+    order: [usize; MAX_RANK],
+    rank: usize,
+}
+
+impl Axes {
+    /// An order of axes; whether it has each axis once is for the tensor to say.
+    ///
+    /// # Errors
+    /// More than six axes.
+    pub fn new(order: &[usize]) -> Result<Self> {
+        if order.len() > MAX_RANK {
+            return Err(Error::invalid("permute", "at most 6 axes", format_args!("{order:?}")));
+        }
+        let mut axes = Self { order: [0; MAX_RANK], rank: order.len() };
+        axes.order[..order.len()].copy_from_slice(order);
+        Ok(axes)
+    }
+
+    /// Two of `rank` axes exchanged; both are below `rank`, which is at most six.
+    pub(crate) fn exchanged(rank: usize, a: usize, b: usize) -> Self {
+        let mut order = std::array::from_fn(|axis| axis);
+        order.swap(a, b);
+        Self { order, rank }
+    }
+}
+
+impl Deref for Axes {
+    type Target = [usize];
+    fn deref(&self) -> &[usize] {
+        &self.order[..self.rank]
+    }
+}
+
+impl fmt::Debug for Axes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self[..].fmt(f)
+    }
 }
 
 impl Layout {

@@ -13,14 +13,14 @@
 //!     fn name(&self) -> &'static str {
 //!         "double"
 //!     }
-//!     fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+//!     fn forward(&self, inputs: &[&Tensor], _: &mut Saved) -> Result<Outputs> {
 //!         let x = inputs[0].compact()?;
 //!         let y = dispatch!(x.dtype(), T => {
 //!             let mut y = x.buffer::<T>(x.len());
 //!             for (y, x) in y.iter_mut().zip(x.slice::<T>()?) { *y = *x + *x; }
 //!             Tensor::from_buffer(y, x.shape())?
 //!         });
-//!         Ok((vec![y], vec![]))
+//!         Ok(y.into())
 //!     }
 //!     fn backward(&self, _: &Saved, grads: &[Option<&Tensor>], into: &mut GradSink<'_>) -> Result<()> {
 //!         let dy = into.grad(grads, 0)?;
@@ -41,26 +41,21 @@
 
 use std::fmt::Debug;
 
-use crate::{GradSink, Result, Tensor};
-
-/// The outputs of an op; a fused op has several.
-pub type Outputs = Vec<Tensor>;
-
-/// What an op keeps for its backward: detached tensors. They are freed as the reverse pass goes by.
-pub type Saved = Vec<Tensor>;
+use crate::{GradSink, Outputs, Result, Saved, Tensor};
 
 /// An operation with its adjoint.
 pub trait Op: Debug + Send + Sync {
     /// The name in error messages, in lower case.
     fn name(&self) -> &'static str;
 
-    /// Computes the outputs, and what [`backward`](Op::backward) will want to see again.
+    /// Computes the outputs, and keeps what [`backward`](Op::backward) will want to see again; in inference nothing is
+    /// wanted, and [`Saved::keep`] keeps nothing.
     ///
     /// Inputs may be strided; [`Tensor::compact`] gives a row-major copy where one is needed.
     ///
     /// # Errors
     /// Inputs whose number, shape or type does not fit.
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)>;
+    fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Result<Outputs>;
 
     /// Sends each input's gradient into the sink.
     ///

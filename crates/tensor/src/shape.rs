@@ -72,6 +72,16 @@ impl Shape {
         self
     }
 
+    /// The same shape with one more axis behind the others.
+    ///
+    /// # Errors
+    /// More than six axes, or more elements than memory can hold.
+    pub fn with_axis(&self, width: usize) -> Result<Self> {
+        let mut dims = [width; MAX_RANK + 1];
+        dims[..self.rank].copy_from_slice(self);
+        Self::new(&dims[..=self.rank])
+    }
+
     /// Strides, in elements, of this shape in row-major order.
     pub(crate) fn strides(&self) -> [usize; MAX_RANK] {
         let mut strides = [0; MAX_RANK];

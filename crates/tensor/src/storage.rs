@@ -15,6 +15,53 @@ pub trait Memory<T>: Send + Sync {
     fn as_mut_slice(&mut self) -> Option<&mut [T]>;
     /// The pool that results computed from this memory should come from.
     fn pool(&self) -> Option<&Pool>;
+    /// Called with the last handle: memory of a pool goes back to it, handle and all. Other memory just ends.
+    fn retire(self: Arc<Self>) {}
+}
+
+/// A shared handle to memory; the last one [retires](Memory::retire) it.
+pub struct Shared<T>(Option<Arc<dyn Memory<T>>>);
+
+impl<T> Shared<T> {
+    pub(crate) fn new(memory: Arc<dyn Memory<T>>) -> Self {
+        Self(Some(memory))
+    }
+
+    /// The memory, if there is no other handle to it.
+    fn alone(&mut self) -> Option<&mut dyn Memory<T>> {
+        Arc::get_mut(self.0.as_mut().expect(HELD)).map(|memory| memory as _)
+    }
+}
+
+const HELD: &str = "a handle holds its memory until it is dropped";
+
+impl<T> Deref for Shared<T> {
+    type Target = dyn Memory<T>;
+    fn deref(&self) -> &Self::Target {
+        self.0.as_deref().expect(HELD)
+    }
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Drop for Shared<T> {
+    fn drop(&mut self) {
+        if let Some(mut memory) = self.0.take()
+            && Arc::get_mut(&mut memory).is_some()
+        {
+            memory.retire();
+        }
+    }
+}
+
+impl<T> fmt::Debug for Shared<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shared({})", self.as_slice().len())
+    }
 }
 
 /// A tensor's shared memory, of one of the [`DType`]s.
@@ -22,9 +69,9 @@ pub trait Memory<T>: Send + Sync {
 #[non_exhaustive]
 pub enum Storage {
     /// 32-bit numbers.
-    F32(Arc<dyn Memory<f32>>),
+    F32(Shared<f32>),
     /// 64-bit numbers.
-    F64(Arc<dyn Memory<f64>>),
+    F64(Shared<f64>),
 }
 
 impl Storage {
@@ -58,7 +105,7 @@ impl Storage {
     pub fn unique_mut<T: Scalar>(&mut self) -> Result<Option<&mut [T]>> {
         let found = self.dtype();
         match T::read_mut(self) {
-            Some(memory) => Ok(Arc::get_mut(memory).and_then(|memory| memory.as_mut_slice())),
+            Some(memory) => Ok(memory.alone().and_then(|memory| memory.as_mut_slice())),
             None => Err(Kind::DType { op: "write", expected: T::DTYPE, found }.into()),
         }
     }

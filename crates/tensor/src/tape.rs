@@ -67,9 +67,7 @@ impl Drop for Node {
     }
 }
 
-pub(crate) fn record(op: Box<dyn Op>, inputs: &[&Tensor], mut outputs: Outputs, mut saved: Saved) -> Outputs {
-    // A saved tensor with a history would keep a second graph alive that nobody walks.
-    saved.iter_mut().for_each(|t| t.history = None);
+pub(crate) fn record(op: Box<dyn Op>, inputs: &[&Tensor], mut outputs: Outputs, saved: Saved) -> Outputs {
     let inputs = inputs
         .iter()
         .map(|t| Input { history: t.history.clone(), shape: *t.shape(), dtype: t.dtype() })
@@ -92,6 +90,8 @@ pub struct GradSink<'a> {
 
 trait Slots {
     fn give(&mut self, to: &History, of: &Input, f: &mut dyn FnMut(Destination<'_>, Write));
+    /// Takes a whole row-major gradient as the first contribution, without copying it; `false` where it cannot.
+    fn take(&mut self, to: &History, grad: &Tensor) -> bool;
 }
 
 impl GradSink<'_> {
@@ -165,6 +165,9 @@ impl GradSink<'_> {
 
     /// Adds a whole tensor of input `i`'s shape to its gradient.
     ///
+    /// As the first contribution to the output of another op it is shared, not copied, so an op that computes a gradient
+    /// beside others hands it over at no cost; whoever still holds it keeps its numbers.
+    ///
     /// # Errors
     /// Another shape or type of numbers than the input's.
     pub fn add(&mut self, i: usize, grad: &Tensor) -> Result<()> {
@@ -172,10 +175,11 @@ impl GradSink<'_> {
         if *grad.shape() != shape {
             return Err(Error::shape(self.op, format_args!("a gradient {shape}"), grad.shape()));
         }
-        if !self.wants(i) {
+        let Some(history) = &self.inputs[i].history else { return Ok(()) };
+        let grad = grad.compact()?;
+        if grad.dtype() == self.inputs[i].dtype && self.slots.take(history, &grad) {
             return Ok(());
         }
-        let grad = grad.compact()?;
         dispatch!(grad.dtype(), T => {
             let grad = grad.slice::<T>()?;
             self.give::<T>(i, |to, write| put(to, grad, write))
@@ -206,19 +210,12 @@ impl fmt::Debug for GradSink<'_> {
 }
 
 fn put<T: Scalar>(to: &mut [T], from: &[T], write: Write) {
-    match write {
-        Write::Store => to.copy_from_slice(from),
-        Write::Add => to.iter_mut().zip(from).for_each(|(to, from)| *to += *from),
-    }
-}
-
-enum Gradient {
-    F32(Buffer<f32>),
-    F64(Buffer<f64>),
+    crate::ops::map(to, write, from, |v| v);
 }
 
 struct Walk<'a, 'b> {
-    slots: HashMap<*const Node, Vec<Option<Gradient>>>,
+    /// The gradients of each node's outputs so far; others may hold one of them as well.
+    slots: HashMap<*const Node, Vec<Option<Tensor>>>,
     outer: Option<&'a mut GradSink<'b>>,
 }
 
@@ -235,19 +232,53 @@ impl Slots for Walk<'_, '_> {
             History::Op(node, output) => {
                 let slots = self.slots.entry(Arc::as_ptr(node)).or_default();
                 slots.resize_with(node.outputs.len(), || None);
-                let write = if slots[*output].is_some() { Write::Add } else { Write::Store };
-                let len = of.shape.len();
-                let slot = slots[*output].get_or_insert_with(|| match of.dtype {
-                    DType::F32 => Gradient::F32(Buffer::new(len, node.pool.as_ref())),
-                    DType::F64 => Gradient::F64(Buffer::new(len, node.pool.as_ref())),
+                let slot = &mut slots[*output];
+                let write = if slot.is_some() { Write::Add } else { Write::Store };
+                dispatch!(of.dtype, T => {
+                    let grad = match slot.take() {
+                        None => Tensor::from_buffer(Buffer::<T>::new(of.shape.len(), node.pool.as_ref()), &of.shape),
+                        Some(grad) => owned::<T>(grad, node.pool.as_ref()),
+                    };
+                    // Nothing is lent where this fails, which the sink reports.
+                    let Ok(mut grad) = grad else { return };
+                    if let Ok(Some(numbers)) = grad.unique_mut::<T>() {
+                        f(T::destination(numbers), write);
+                    }
+                    *slot = Some(grad);
                 });
-                match slot {
-                    Gradient::F32(buffer) => f(Destination::F32(buffer), write),
-                    Gradient::F64(buffer) => f(Destination::F64(buffer), write),
-                }
             }
         }
     }
+
+    fn take(&mut self, to: &History, grad: &Tensor) -> bool {
+        match to {
+            History::Leaf(_) => false,
+            History::Boundary(i) => {
+                let outer = self.outer.as_mut().expect("a boundary is only made inside a replay");
+                let history = outer.inputs[*i].history.as_ref().expect("a boundary is only made for a wanted input");
+                outer.slots.take(history, grad)
+            }
+            History::Op(node, output) => {
+                let slots = self.slots.entry(Arc::as_ptr(node)).or_default();
+                slots.resize_with(node.outputs.len(), || None);
+                let free = slots[*output].is_none();
+                if free {
+                    slots[*output] = Some(grad.detached());
+                }
+                free
+            }
+        }
+    }
+}
+
+/// The gradient, in memory that nobody else holds.
+fn owned<T: Scalar>(mut grad: Tensor, pool: Option<&Pool>) -> Result<Tensor> {
+    if grad.unique_mut::<T>()?.is_some() {
+        return Ok(grad);
+    }
+    let mut copy = Buffer::<T>::new(grad.len(), pool);
+    put(&mut copy, grad.slice::<T>()?, Write::Store);
+    Tensor::from_buffer(copy, grad.shape())
 }
 
 /// Walks back from `(output, gradient)` pairs; gradients for boundaries go to `outer`.
@@ -274,9 +305,7 @@ pub(crate) fn reverse(roots: &[(&Tensor, &Tensor)], outer: Option<&mut GradSink<
         }
     }
     while let Some(node) = order.pop() {
-        let Some(slots) = walk.slots.remove(&Arc::as_ptr(&node)) else { continue };
-        let grads = slots.into_iter().zip(&node.outputs).map(|(grad, (shape, _))| finished(grad, shape));
-        let grads = grads.collect::<Result<Vec<_>>>()?;
+        let Some(grads) = walk.slots.remove(&Arc::as_ptr(&node)) else { continue };
         let grads: Vec<_> = grads.iter().map(Option::as_ref).collect();
         let saved = node.saved.lock().unwrap_or_else(PoisonError::into_inner).take();
         let saved = saved.ok_or_else(|| spent(&node))?;
@@ -289,14 +318,6 @@ pub(crate) fn reverse(roots: &[(&Tensor, &Tensor)], outer: Option<&mut GradSink<
 fn spent(node: &Node) -> Error {
     Error::missing(format_args!("the saved tensors of {}", node.op.name()))
         .hint("backward ran before on this graph and freed them; compute the loss again")
-}
-
-fn finished(grad: Option<Gradient>, shape: &Shape) -> Result<Option<Tensor>> {
-    Ok(match grad {
-        Some(Gradient::F32(buffer)) => Some(Tensor::from_buffer(buffer, shape)?),
-        Some(Gradient::F64(buffer)) => Some(Tensor::from_buffer(buffer, shape)?),
-        None => None,
-    })
 }
 
 /// Appends to `order` every node under `root` not seen before, each after all that it depends on.

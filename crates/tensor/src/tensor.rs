@@ -34,7 +34,7 @@ impl Tensor {
     /// A length other than the product of `dims`.
     pub fn from_buffer<T: Scalar>(values: Buffer<T>, dims: &[usize]) -> Result<Self> {
         let shape = fitting(values.len(), dims)?;
-        Ok(Self::whole(T::store(Arc::new(values)), shape))
+        Ok(Self::whole(values.share(), shape))
     }
 
     /// A row-major tensor on part of some shared memory, from element `start` on.
@@ -203,6 +203,11 @@ impl Tensor {
         Self { history: None, ..self.clone() }
     }
 
+    /// [`detached`](Self::detached) without a second handle.
+    pub(crate) fn forgetting(self) -> Self {
+        Self { history: None, ..self }
+    }
+
     /// The same numbers as a leaf of the graph: gradients go to `leaf`.
     #[must_use]
     pub fn tracked(self, leaf: Arc<dyn Leaf>) -> Self {
@@ -214,7 +219,8 @@ impl Tensor {
     /// # Errors
     /// Those of the op's forward.
     pub fn apply(op: impl Op + 'static, inputs: &[&Tensor]) -> Result<Outputs> {
-        let (outputs, saved) = op.forward(inputs)?;
+        let mut saved = Saved::of(inputs, Owns::Nothing);
+        let outputs = op.forward(inputs, &mut saved)?;
         Ok(Self::record(op, inputs, outputs, saved, Owns::Nothing))
     }
 
@@ -224,13 +230,12 @@ impl Tensor {
     /// Those of the op's forward.
     pub fn apply1(op: impl Op + 'static, inputs: &[&Tensor]) -> Result<Self> {
         let name = op.name();
-        Self::apply(op, inputs)?
-            .into_iter()
-            .next()
-            .ok_or_else(|| Error::missing(format_args!("the output of {name}")))
+        let mut outputs = Self::apply(op, inputs)?.into_iter();
+        outputs.next().ok_or_else(|| Error::missing(format_args!("the output of {name}")))
     }
 
-    /// The tape half of [`apply`](Self::apply), for an op whose forward ran elsewhere.
+    /// The tape half of [`apply`](Self::apply), for an op whose forward ran elsewhere with a [`Saved::of`] the same
+    /// inputs.
     pub fn record(
         op: impl Op + 'static,
         inputs: &[&Tensor],
@@ -251,16 +256,27 @@ impl Tensor {
     /// # Errors
     /// A tensor that depends on nothing tracked, a second call, and the errors of the ops' backward.
     pub fn backward(&self) -> Result<()> {
-        if !self.is_tracked() {
-            let error = Error::invalid(
-                "backward",
-                "a tensor computed from something tracked",
-                "one without a history",
-            );
-            return Err(error.hint("take parameters through a training pass, or track a leaf with Variable"));
+        self.backward_from(&Self::full(1.0, self.shape(), self.dtype(), self.pool())?)
+    }
+
+    /// [`backward`](Self::backward) from a given gradient of this tensor, of its shape and type.
+    ///
+    /// # Errors
+    /// Those of [`backward`](Self::backward), and a gradient of another shape or type.
+    pub fn backward_from(&self, grad: &Tensor) -> Result<()> {
+        match self.is_tracked() {
+            true => tape::reverse(&[(self, grad)], None),
+            false => Err(untracked()),
         }
-        let one = Self::full(1.0, self.shape(), self.dtype(), self.pool())?;
-        tape::reverse(&[(self, &one)], None)
+    }
+
+    /// The numbers of a row-major tensor, if nobody else holds their memory.
+    pub(crate) fn unique_mut<T: Scalar>(&mut self) -> Result<Option<&mut [T]>> {
+        if !self.is_contiguous() {
+            return Ok(None);
+        }
+        let range = self.layout.start..self.layout.start + self.len();
+        Ok(self.storage.unique_mut::<T>()?.and_then(|all| all.get_mut(range)))
     }
 
     /// A view over the same memory, without a history.
@@ -280,6 +296,11 @@ pub enum Owns {
     Nothing,
     /// The node's backward finds parameters by itself, as a recomputed block does.
     Parameters,
+}
+
+fn untracked() -> Error {
+    Error::invalid("backward", "a tensor computed from something tracked", "one without a history")
+        .hint("take parameters through a training pass, or track a leaf with Variable")
 }
 
 fn fitting(len: usize, dims: &[usize]) -> Result<Shape> {

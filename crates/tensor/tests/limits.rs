@@ -1,7 +1,7 @@
 //! What an op does at the edge of what it can take.
 
 use formwork_tensor::{
-    DType, Error, Result, Tensor, dispatch,
+    Axes, DType, Error, Result, Tensor, dispatch,
     ops::{AddScaled, Binary, Cat, Gather, Linear, MatMul, Softmax, Sum, Unary, View},
 };
 
@@ -21,12 +21,12 @@ fn a_wrong_number_of_inputs_is_an_error_and_not_a_panic() {
         check("mul", Tensor::apply1(Binary::Mul, inputs));
         check("add_scaled", Tensor::apply1(AddScaled { scale: 1.0 }, inputs));
         check("gather", Gather::new(&[0], &[1]).and_then(|op| Tensor::apply1(op, inputs)));
-        check("linear", Tensor::apply1(Linear, inputs));
+        check("linear", Tensor::apply1(Linear::default(), inputs));
         check("matmul", Tensor::apply1(MatMul, inputs));
         check("softmax", Tensor::apply1(Softmax, inputs));
         check("sum", Tensor::apply1(Sum { axis: None, scale: 1.0 }, inputs));
         check("tanh", Tensor::apply1(Unary::Tanh, inputs));
-        check("permute", Tensor::apply1(View::Permute(vec![1, 0]), inputs));
+        check("permute", Tensor::apply1(View::Permute(Axes::new(&[1, 0]).unwrap()), inputs));
     }
     check("cat", Tensor::apply1(Cat { axis: 0 }, none));
 }

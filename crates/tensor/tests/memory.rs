@@ -1,5 +1,5 @@
 //! What a graph holds: as little as its backward needs, for as short as it can, and without recursion.
-#![allow(clippy::unwrap_used)] // in the functions that tests share
+#![allow(clippy::unwrap_used, reason = "in the functions that tests share")]
 
 use std::{
     ops::Deref,
@@ -83,9 +83,10 @@ impl Op for Keeps {
     fn name(&self) -> &'static str {
         "keeps"
     }
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Result<Outputs> {
         let memory = Storage::adopt(Counted::new(inputs[0].to_vec()?, &self.alive), None);
-        Ok((vec![inputs[0].detached()], vec![Tensor::from_storage(memory, 0, inputs[0].shape())?]))
+        saved.keep([Tensor::from_storage(memory, 0, inputs[0].shape())?]);
+        Ok(inputs[0].detached().into())
     }
     fn backward(&self, _: &Saved, grads: &[Option<&Tensor>], into: &mut GradSink<'_>) -> Result<()> {
         self.seen.lock().unwrap().push(self.alive.load(Relaxed));
@@ -116,8 +117,8 @@ impl Op for Passing {
     fn name(&self) -> &'static str {
         "passing"
     }
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
-        Ok((vec![inputs[0].detached()], vec![]))
+    fn forward(&self, inputs: &[&Tensor], _: &mut Saved) -> Result<Outputs> {
+        Ok(inputs[0].detached().into())
     }
     fn backward(&self, _: &Saved, grads: &[Option<&Tensor>], into: &mut GradSink<'_>) -> Result<()> {
         let dy = into.grad(grads, 0)?;
@@ -132,8 +133,8 @@ fn ops_that_need_no_numbers_in_their_backward_save_none() {
     let check = |name: &str, op: &dyn Fn(&Tensor) -> Result<Tensor>| {
         let memory = Storage::adopt(Counted::new(vec![0.5; 6], &alive), None);
         // A tensor on counted memory whose history leads to x.
-        let outputs = vec![Tensor::from_storage(memory, 0, &[6]).unwrap()];
-        let h = Tensor::record(Passing, &[&x.tensor()], outputs, vec![], Owns::Nothing).remove(0);
+        let outputs = Tensor::from_storage(memory, 0, &[6]).unwrap().into();
+        let h = Tensor::record(Passing, &[&x.tensor()], outputs, Saved::wanting(), Owns::Nothing).one().unwrap();
         let y = op(&h).and_then(|y| y.sum()).unwrap();
         drop(h);
         assert_eq!(alive.load(Relaxed), 0, "{name} holds its input");

@@ -1,6 +1,9 @@
 //! The table of this crate's ops: every check of the harness on every one of them.
 
-use formwork_tensor::{DType, Result, Tensor};
+use formwork_tensor::{
+    DType, Result, Tensor, Variable,
+    ops::{Linears, Operands},
+};
 use formwork_testkit::{Domain, OpCase, check};
 use ndarray::{ArrayD, Axis, Dimension, IxDyn, Slice};
 
@@ -267,6 +270,53 @@ fn the_linear_layer() {
         one("linear with bias", &["b t d", "f d", "f"], |x| x[0].linear(&x[1], Some(&x[2])), reference)
             .refuses("a bias of another width", &[&[2, 3], &[4, 3], &[3]], "bias [4], found [3]"),
     ]);
+}
+
+#[test]
+fn several_linear_layers_over_one_input() {
+    // The outputs side by side, so that each is used.
+    let all = |products: usize| {
+        move |x: &[Tensor]| {
+            let op = Linears { products, operands: Operands::Own };
+            let outputs = Tensor::apply(op, &x.iter().collect::<Vec<_>>())?;
+            Tensor::cat(&outputs.iter().collect::<Vec<_>>(), 1)
+        }
+    };
+    let reference = |products: usize| {
+        move |x: &[Array]| {
+            let one = |i: usize| {
+                let y = product(&x[0], &x[1 + i].t().to_owned().into_dyn());
+                if let Some(bias) = x.get(1 + products + i) { y + bias } else { y }
+            };
+            let outputs: Vec<_> = (0..products).map(one).collect();
+            ndarray::concatenate(Axis(1), &outputs.iter().map(|y| y.view()).collect::<Vec<_>>())
+                .expect("one height")
+        }
+    };
+    check(&[
+        one("one of one", &["t d", "f d"], all(1), reference(1)),
+        one("gate and up", &["t d", "f d", "f d"], all(2), reference(2)).refuses(
+            "a weight of another width",
+            &[&[2, 3], &[5, 3], &[4, 7]],
+            "x [.., 7] for weight [4, 7], found [2, 3]",
+        ),
+        one("queries, keys, values", &["t d", "f d", "h d", "h d", "f", "h", "h"], all(3), reference(3))
+            .refuses(
+                "one bias for three",
+                &[&[2, 3], &[5, 3], &[5, 3], &[5, 3], &[5]],
+                "a bias for each or for none",
+            ),
+        one("four", &["t d", "f d", "h d", "e d", "s d"], all(4), reference(4)),
+    ]);
+}
+
+#[test]
+fn a_product_that_nothing_uses_leaves_its_weight_without_a_gradient() {
+    let [x, v, w] = [[2, 3], [5, 3], [5, 3]].map(|dims| Variable::new(numbers(&dims).unwrap()));
+    let op = Linears { products: 2, operands: Operands::Own };
+    let outputs = Tensor::apply(op, &[&x.tensor(), &v.tensor(), &w.tensor()]).unwrap();
+    outputs[1].sum().unwrap().backward().unwrap();
+    assert!(x.grad().is_some() && v.grad().is_none() && w.grad().is_some());
 }
 
 #[test]

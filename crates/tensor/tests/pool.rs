@@ -1,5 +1,5 @@
 //! Reused memory: a graph that has run before takes nothing from the system.
-#![allow(clippy::unwrap_used)] // in the functions that tests share
+#![allow(clippy::unwrap_used, reason = "in the functions that tests share")]
 
 use formwork_tensor::{DType, Pool, Tensor, Variable};
 use formwork_testkit::{normals, tensor};

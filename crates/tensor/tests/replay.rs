@@ -1,5 +1,5 @@
 //! A part of a graph that is computed again in the reverse pass changes no bit.
-#![allow(clippy::unwrap_used)] // in the functions that tests share
+#![allow(clippy::unwrap_used, reason = "in the functions that tests share")]
 
 use std::sync::Arc;
 
@@ -20,8 +20,9 @@ impl std::fmt::Debug for Replay {
 
 impl Replay {
     fn apply(&self, inputs: &[&Tensor], owns: Owns) -> Result<Tensor> {
-        let (outputs, saved) = self.forward(inputs)?;
-        Ok(Tensor::record(self.clone(), inputs, outputs, saved, owns).remove(0))
+        let mut saved = Saved::of(inputs, owns);
+        let outputs = self.forward(inputs, &mut saved)?;
+        Tensor::record(self.clone(), inputs, outputs, saved, owns).one()
     }
 }
 
@@ -29,9 +30,11 @@ impl Op for Replay {
     fn name(&self) -> &'static str {
         "replay"
     }
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Result<Outputs> {
         let detached: Vec<_> = inputs.iter().map(|t| t.detached()).collect();
-        Ok((vec![(self.0)(&detached)?.detached()], detached))
+        let y = (self.0)(&detached)?.detached();
+        saved.keep(detached);
+        Ok(y.into())
     }
     fn backward(&self, saved: &Saved, grads: &[Option<&Tensor>], into: &mut GradSink<'_>) -> Result<()> {
         let inputs: Vec<_> = saved.iter().enumerate().map(|(i, t)| into.boundary(i, t)).collect();

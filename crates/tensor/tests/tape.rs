@@ -1,5 +1,5 @@
 //! The reverse pass: order, accumulation, refusal, and ops and leaves of a stranger.
-#![allow(clippy::unwrap_used)] // in the functions that tests share
+#![allow(clippy::unwrap_used, reason = "in the functions that tests share")]
 
 use std::sync::{Arc, Mutex};
 
@@ -27,8 +27,8 @@ impl Op for Noted {
     fn name(&self) -> &'static str {
         self.name
     }
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
-        Ok((vec![inputs[0].detached().scale(self.scale)?], vec![]))
+    fn forward(&self, inputs: &[&Tensor], _: &mut Saved) -> Result<Outputs> {
+        Ok(inputs[0].detached().scale(self.scale)?.into())
     }
     fn backward(&self, _: &Saved, grads: &[Option<&Tensor>], into: &mut GradSink<'_>) -> Result<()> {
         self.log.lock().unwrap().push(self.name);
@@ -151,9 +151,9 @@ impl Op for Both {
     fn name(&self) -> &'static str {
         "both"
     }
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], _: &mut Saved) -> Result<Outputs> {
         let x = inputs[0].detached();
-        Ok((vec![x.clone(), x.scale(2.0)?], vec![]))
+        Ok([x.clone(), x.scale(2.0)?].into())
     }
     fn backward(&self, _: &Saved, grads: &[Option<&Tensor>], into: &mut GradSink<'_>) -> Result<()> {
         self.0.lock().unwrap().push([grads[0].is_some(), grads[1].is_some()]);
@@ -190,8 +190,9 @@ fn a_tensor_saved_with_its_history_does_not_start_a_second_graph() {
         fn name(&self) -> &'static str {
             "careless"
         }
-        fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
-            Ok((vec![inputs[0].detached()], vec![inputs[0].clone()]))
+        fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Result<Outputs> {
+            saved.keep([inputs[0].clone()]);
+        Ok(inputs[0].detached().into())
         }
         fn backward(&self, saved: &Saved, grads: &[Option<&Tensor>], into: &mut GradSink<'_>) -> Result<()> {
             assert!(!saved[0].is_tracked());
@@ -213,8 +214,8 @@ fn a_stranger_whose_gradient_does_not_fit_is_told() {
         fn name(&self) -> &'static str {
             "odd"
         }
-        fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
-            Ok((vec![inputs[0].detached()], vec![]))
+        fn forward(&self, inputs: &[&Tensor], _: &mut Saved) -> Result<Outputs> {
+            Ok(inputs[0].detached().into())
         }
         fn backward(&self, _: &Saved, _: &[Option<&Tensor>], into: &mut GradSink<'_>) -> Result<()> {
             (self.0)(into)
@@ -236,4 +237,26 @@ fn a_stranger_whose_gradient_does_not_fit_is_told() {
     );
     check(|into| into.grad(&[None], 0).map(|_| ()), "missing the gradient of output 0 of odd");
     check(|_| Err(Error::missing("nerve")), "missing nerve");
+}
+
+#[test]
+fn a_gradient_that_two_inputs_share_is_changed_for_neither_by_the_other() {
+    let [x, y] = [1.0, 2.0].map(|v| Variable::new(Tensor::full(v, &[3], DType::F64, None).unwrap()));
+    let (a, b) = (x.tensor().scale(1.0).unwrap(), y.tensor().scale(1.0).unwrap());
+    let sum = a.add_scaled(&b, 1.0).unwrap(); // hands one gradient to both
+    let loss = sum.add(&a.scale(3.0).unwrap()).unwrap().add(&b.scale(5.0).unwrap()).unwrap();
+    loss.sum().unwrap().backward().unwrap();
+    let [dx, dy] = [x, y].map(|v| v.grad().unwrap().to_vec::<f64>().unwrap());
+    assert_eq!((dx, dy), (vec![4.0; 3], vec![6.0; 3]));
+}
+
+#[test]
+fn a_reverse_pass_may_start_from_any_gradient() {
+    let x = Variable::new(Tensor::from_vec(vec![1.0f64, 2.0], &[2]).unwrap());
+    let y = x.tensor().scale(3.0).unwrap();
+    y.backward_from(&Tensor::from_vec(vec![1.0f64, -2.0], &[2]).unwrap()).unwrap();
+    assert_eq!(x.grad().unwrap().to_vec::<f64>().unwrap(), [3.0, -6.0]);
+    let y = x.tensor().scale(3.0).unwrap();
+    let error = y.backward_from(&Tensor::from_vec(vec![1.0f64], &[1]).unwrap()).unwrap_err().to_string();
+    assert!(error.contains("[2]") && error.contains("[1]"), "{error}");
 }

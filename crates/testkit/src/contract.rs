@@ -28,7 +28,7 @@ impl Op for Contract {
         "contract"
     }
 
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], _: &mut Saved) -> Result<Outputs> {
         let first =
             *inputs.first().ok_or_else(|| Error::invalid("contract", "at least one tensor", "none"))?;
         let sum = dispatch!(first.dtype(), T => {
@@ -41,7 +41,7 @@ impl Op for Contract {
             }
             Tensor::full(sum, &[], first.dtype(), first.pool())?
         });
-        Ok((vec![sum], vec![]))
+        Ok(sum.into())
     }
 
     /// dyₒ = cₒ · dL.

@@ -36,7 +36,7 @@ impl Op for Square {
         "square"
     }
 
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Result<Outputs> {
         let x = inputs[0];
         if x.shape().rank() != 2 {
             assert!(self.0 != Fault::Panics, "rank {}", x.shape().rank());
@@ -74,7 +74,8 @@ impl Op for Square {
         if self.0 == Fault::KeepsMemory {
             std::mem::forget(y.clone());
         }
-        Ok((vec![y, kept.clone()], vec![kept]))
+        saved.keep([kept.clone()]);
+        Ok([y, kept].into())
     }
 
     /// dx = 2x·dy + dz.
@@ -107,7 +108,7 @@ impl Op for Square {
 }
 
 fn case(fault: Fault) -> OpCase {
-    let op = move |x: &[Tensor]| Tensor::apply(Square(fault), &[&x[0]]);
+    let op = move |x: &[Tensor]| Tensor::apply(Square(fault), &[&x[0]]).map(Into::into);
     OpCase::new("square", &["t d"], op, |x| vec![&x[0] * &x[0], x[0].clone()]).refuses(
         "one axis",
         &[&[3]],
@@ -161,11 +162,9 @@ impl Op for Greedy {
         "greedy"
     }
 
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
-        Ok((
-            vec![inputs[0].detached().mul(&inputs[1].detached())?],
-            vec![inputs[0].detached(), inputs[1].detached()],
-        ))
+    fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Result<Outputs> {
+        saved.keep([inputs[0].detached(), inputs[1].detached()]);
+        Ok(inputs[0].detached().mul(&inputs[1].detached())?.into())
     }
 
     fn backward(&self, saved: &Saved, grads: &[Option<&Tensor>], into: &mut GradSink<'_>) -> Result<()> {
@@ -179,7 +178,7 @@ impl Op for Greedy {
 #[test]
 fn a_frozen_input_and_mixed_types_are_tried() {
     let case = |fault| {
-        let op = move |x: &[Tensor]| Tensor::apply(Greedy(fault), &[&x[0], &x[1]]);
+        let op = move |x: &[Tensor]| Tensor::apply(Greedy(fault), &[&x[0], &x[1]]).map(Into::into);
         OpCase::new("greedy", &["t d", "t d"], op, |x| vec![&x[0] * &x[1]])
     };
     check(&[case(Fault::None)]);
@@ -197,7 +196,7 @@ fn a_frozen_input_and_mixed_types_are_tried() {
 
 #[test]
 fn an_output_that_is_used_alone_is_tried() {
-    let both = |x: &[Tensor]| Tensor::apply(Square(Fault::None), &[&x[0]]);
+    let both = |x: &[Tensor]| Tensor::apply(Square(Fault::None), &[&x[0]]).map(Into::into);
     let swapped = OpCase::new("swapped", &["t d"], both, |x| vec![x[0].clone(), &x[0] * &x[0]]);
     finds(&swapped, &["swapped: value", "output 0"]);
     let fewer = OpCase::new("fewer", &["t d"], both, |x| vec![&x[0] * &x[0]]);

@@ -94,7 +94,7 @@ impl Module for Distances {
             table: pass.take(&self.scores)?,
             index: Arc::new(move |head, query, key| head * context + query.saturating_sub(key)),
         };
-        let attend = Attend { rows, mask: Mask::Causal, scale: 1.0, dropout: None };
+        let attend = Attend { rows: rows.into(), mask: Mask::Causal, scale: 1.0, dropout: None };
         let y = attend.run([&q, &seen, &seen], Some(bias))?; // [b, t, h, e]
         self.o.forward(&y.reshape(&[b, t, d])?, pass).at("o") // [b, t, d]
     }

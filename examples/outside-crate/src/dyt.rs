@@ -92,7 +92,7 @@ impl Op for DytOp {
         "dyt"
     }
 
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Result<Outputs> {
         let &[x, alpha, gain, bias] = inputs else {
             return Err(Error::invalid(
                 "dyt",
@@ -107,7 +107,8 @@ impl Op for DytOp {
         }
         let x = x.compact()?;
         let [t, y] = dispatch!(x.dtype(), T => squash::<T>(&x, [alpha, gain, bias])?);
-        Ok((vec![y], vec![x, t, alpha.clone(), gain.clone()]))
+        saved.keep([x, t, alpha.clone(), gain.clone()]);
+        Ok(y.into())
     }
 
     fn backward(&self, saved: &Saved, grads: &[Option<&Tensor>], into: &mut GradSink<'_>) -> Result<()> {

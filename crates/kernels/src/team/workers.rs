@@ -19,9 +19,14 @@ use std::time::{Duration, Instant};
 /// The most threads of one team; more are asked for in vain.
 const MOST: usize = 256;
 
-/// How long one spins before it sleeps: longer than the serial gaps between the ops of a layer, shorter than a
-/// scheduler's tick.
+/// How long one looks again and again before it sleeps: longer than the serial gaps between the ops of a layer, shorter
+/// than a scheduler's tick.
 const SPIN: Duration = Duration::from_micros(40);
+
+/// For how much of that time one looks without letting go of the core: longer than most gaps. After that it offers the
+/// core at every look, since where there are more threads than cores, what it waits for may be waiting for this very
+/// core: a worker that is woken on the core of its caller would otherwise spin on the caller's time.
+const HOLD: Duration = Duration::from_micros(5);
 
 // The parts of `Shared::state`, from the low end.
 const WORKER: u64 = 1;
@@ -141,8 +146,12 @@ fn spin_until(done: impl Fn() -> bool) -> bool {
             }
             std::hint::spin_loop();
         }
-        if start.elapsed() > SPIN {
+        let waited = start.elapsed();
+        if waited > SPIN {
             return done();
+        }
+        if waited > HOLD {
+            std::thread::yield_now();
         }
     }
 }
@@ -258,7 +267,7 @@ impl Job<'_> {
 mod tests {
     use crate::isa::{self, Isa};
     use crate::team::{parallel, threads, with_threads};
-    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
     /// `1 + … + tasks`, one task a term; another test may hold the team, so it may run alone.
     fn sum_with(threads: usize, tasks: usize) -> usize {
@@ -332,6 +341,25 @@ mod tests {
                     std::thread::sleep(std::time::Duration::from_millis(3));
                 }
             });
+        });
+    }
+
+    #[test]
+    fn calls_end_while_more_threads_than_cores_are_busy() {
+        // A worker and its caller may wait for one core here; whoever spins has to let go of it.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let done = AtomicBool::new(false);
+        std::thread::scope(|s| {
+            for _ in 0..2 * cores {
+                s.spawn(|| {
+                    while !done.load(Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                });
+            }
+            let sums: Vec<_> = (0..50).map(|tasks| sum_with(2 * cores + 1, tasks)).collect();
+            done.store(true, Relaxed);
+            assert_eq!(sums, (0..50).map(|n| n * (n + 1) / 2).collect::<Vec<_>>());
         });
     }
 

@@ -200,9 +200,11 @@ pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::Array(list) => format!("a list of {}", list.len()),
         Value::Object(map) => format!("an object of {} fields", map.len()),
-        Value::String(text) if text.chars().count() > LONGEST => {
+        // Escaped here: JSON leaves characters as they are that a terminal would obey.
+        Value::String(text) => {
             let start: String = text.chars().take(LONGEST).flat_map(char::escape_debug).collect();
-            format!("\"{start}…\"")
+            let more = if text.chars().nth(LONGEST).is_some() { "…" } else { "" };
+            format!("\"{start}{more}\"")
         }
         other => other.to_string(),
     }

@@ -94,8 +94,22 @@ pub(crate) trait Layout: Clone + Default + 'static {
 
 const OURS: &str = "save it in formwork's own layout, which can say every config";
 
-/// The config without the numbers that say what their absence says too.
-fn canonical(config: &ModelConfig) -> ModelConfig {
+/// The model without the numbers that say what their absence says too: as many key heads as heads, heads that are together
+/// as wide as the model.
+///
+/// ```
+/// use formwork_model::{AttentionConfig, BlockConfig, presets, published::canonical};
+/// let plain = presets::llama1_7b();
+/// let mut config = plain.clone();
+/// for block in &mut config.blocks {
+///     if let BlockConfig::PreNorm(parts) = block && let AttentionConfig::MultiHead(attn) = &mut parts.attn {
+///         attn.kv_heads = Some(attn.heads);
+///     }
+/// }
+/// assert!(config != plain && canonical(&config) == plain);
+/// ```
+#[must_use]
+pub fn canonical(config: &ModelConfig) -> ModelConfig {
     let (mut plain, dim) = (config.clone(), config.dim);
     for block in &mut plain.blocks {
         if let BlockConfig::PreNorm(parts) | BlockConfig::PostNorm(parts) = block

@@ -51,6 +51,7 @@ pub use gguf::{Gguf, Tensors, from_gguf};
 pub use json::read;
 pub(crate) use json::{own_size, shortened};
 use layout::Layout;
+pub use layout::canonical;
 
 /// A model as its publisher describes it.
 #[derive(Clone, Debug, PartialEq)]

@@ -60,7 +60,7 @@ fn an_error_names_the_full_path_what_was_found_and_what_was_meant() {
         json!("casual"),
         "blocks.0.attn.mask: expected one of causal, bidirectional, found `casual`; did you mean `causal`?",
     );
-    check("blocks.layers", json!(-1), "blocks.layers: expected a whole number from 1 to 10000, found -1");
+    check("blocks.layers", json!(-1), "blocks.layers: expected a whole number from 1 to 2048, found -1");
     check("norm.eps", json!("small"), "norm.eps: expected f64, found string \"small\"");
     check("head.bias", json!(true), "head.bias: expected no field here, found an unknown one");
     check(

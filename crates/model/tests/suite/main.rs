@@ -12,6 +12,7 @@ mod decoding;
 mod goldens;
 mod hooks;
 mod legality;
+mod memory;
 mod presets;
 mod published_config;
 mod published_gguf;

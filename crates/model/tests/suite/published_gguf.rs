@@ -299,11 +299,11 @@ fn metadata_that_changes_the_result_is_refused_by_key() {
     check(json!({"llama.block_count": null}), "missing the key llama.block_count in the metadata");
     check(
         json!({"llama.block_count": 1_000_000_000}),
-        "llama.block_count: expected a whole number from 1 to 10000",
+        "llama.block_count: expected a whole number from 1 to 2048",
     );
     check(
         json!({"llama.block_count": "30"}),
-        "llama.block_count: expected a whole number from 1 to 10000, found \"30\"",
+        "llama.block_count: expected a whole number from 1 to 2048, found \"30\"",
     );
     check(json!({"llama.expert_count": 8}), "llama.expert_count: expected 0, found 8");
     check(json!({"llama.logit_scale": 0.5}), "llama.logit_scale: expected 0 or 1, found 0.5");

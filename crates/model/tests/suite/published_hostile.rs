@@ -78,7 +78,7 @@ fn mutated(good: &Map<String, Value>, chance: &mut Chance) -> Map<String, Value>
 fn judge(found: formwork_model::Result<published::Published>, from: &Map<String, Value>) -> bool {
     match found {
         Ok(found) => {
-            assert!(found.config.blocks.len() <= 10_000);
+            assert!(found.config.blocks.len() <= 2048);
             found.config.validate().unwrap();
             // The layout says what it was read from, or why it cannot.
             if let Ok(again) = found.family.to_config_json(&published::with_pairs(

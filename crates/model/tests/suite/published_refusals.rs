@@ -120,11 +120,11 @@ fn a_field_of_another_type_or_size_is_refused_by_name() {
     llama(json!({"head_dim": 0}), &format!("head_dim: {size} 0"));
     llama(
         json!({"num_hidden_layers": 1_000_000_000}),
-        "num_hidden_layers: expected a whole number from 1 to 10000, found 1000000000",
+        "num_hidden_layers: expected a whole number from 1 to 2048, found 1000000000",
     );
     llama(
         json!({"num_hidden_layers": 1e300}),
-        "num_hidden_layers: expected a whole number from 1 to 10000, found 1e+300",
+        "num_hidden_layers: expected a whole number from 1 to 2048, found 1e+300",
     );
     llama(json!({"rms_norm_eps": 0.0}), "rms_norm_eps: expected a number above 0, found 0.0");
     llama(json!({"rope_theta": 1}), "rope_theta: expected a number above 1, found 1");

@@ -61,7 +61,7 @@ impl Op for Binary {
         }
     }
 
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Result<Outputs> {
         let [a, b] = exactly(self.name(), inputs)?;
         same_dtype(self.name(), a, b)?;
         let shape = Shape::broadcast(self.name(), a.shape(), b.shape())?;
@@ -72,18 +72,17 @@ impl Op for Binary {
             Binary::Mul => Self::combine::<T>(&shape, a, b, |a, b| Binary::Mul.of(a, b)),
             Binary::Div => Self::combine::<T>(&shape, a, b, |a, b| Binary::Div.of(a, b)),
         })?;
-        let saved = match self {
-            Binary::Add | Binary::Sub => vec![],
-            Binary::Mul | Binary::Div => vec![a.detached(), b.detached()],
-        };
-        Ok((vec![y], saved))
+        if let Binary::Mul | Binary::Div = self {
+            saved.keep([a.detached(), b.detached()]);
+        }
+        Ok(y.into())
     }
 
     /// add: da = dy, db = dy. sub: db = −dy. mul: da = dy·b, db = dy·a. div: da = dy/b, db = −dy·a/b².
     /// An input that was broadcast gets the sum over the axes it was spread along.
     fn backward(&self, saved: &Saved, grads: &[Option<&Tensor>], into: &mut GradSink<'_>) -> Result<()> {
         let dy = into.grad(grads, 0)?;
-        dispatch!(dy.dtype(), T => match (self, saved.as_slice()) {
+        dispatch!(dy.dtype(), T => match (self, &saved[..]) {
             (Binary::Mul, [a, b]) => {
                 if into.wants(0) {
                     give_sum::<T>(into, 0, &Self::combine::<T>(dy.shape(), dy, b, |d, b| d * b)?)?;
@@ -125,7 +124,7 @@ impl Op for AddScaled {
         "add_scaled"
     }
 
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], _: &mut Saved) -> Result<Outputs> {
         let [a, b] = exactly(self.name(), inputs)?;
         same_dtype(self.name(), a, b)?;
         if a.shape() != b.shape() {
@@ -137,13 +136,16 @@ impl Op for AddScaled {
             let (x, y) = (a.slice::<T>()?, b.slice::<T>()?);
             fresh(a.shape(), pool_of(&[&a, &b]), |to| map2(to, Write::Store, x, y, |a, b| a + scale * b))?
         });
-        Ok((vec![y], vec![]))
+        Ok(y.into())
     }
 
     /// da = dy, db = scale · dy.
     fn backward(&self, _: &Saved, grads: &[Option<&Tensor>], into: &mut GradSink<'_>) -> Result<()> {
         let dy = into.grad(grads, 0)?;
         into.add(0, dy)?;
+        if self.scale == 1.0 {
+            return into.add(1, dy);
+        }
         dispatch!(dy.dtype(), T => {
             let (scale, dy) = (<T as Element>::of(self.scale), dy.slice::<T>()?);
             into.give::<T>(1, |db, write| map(db, write, dy, |d| scale * d))

@@ -20,7 +20,7 @@ impl Op for Cat {
         "cat"
     }
 
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], _: &mut Saved) -> Result<Outputs> {
         let first = *inputs.first().ok_or_else(|| Error::invalid("cat", "at least one tensor", "none"))?;
         let mut dims = first.shape().to_vec();
         if self.axis >= dims.len() {
@@ -50,7 +50,7 @@ impl Op for Cat {
                 }
             })?
         });
-        Ok((vec![y], vec![]))
+        Ok(y.into())
     }
 
     /// Each input gets its own range of dy.

@@ -1,8 +1,6 @@
 //! Rows of a table by index: the embedding lookup.
 
-use std::sync::Arc;
-
-use formwork_kernels::{Dest, gather::gather_adjoint};
+use formwork_kernels::{Dest, gather::gather_adjoint, scratch::List};
 
 use super::{exactly, fresh};
 use crate::{Error, GradSink, Op, Outputs, Result, Saved, Shape, Tensor, dispatch};
@@ -10,7 +8,7 @@ use crate::{Error, GradSink, Op, Outputs, Result, Saved, Shape, Tensor, dispatch
 /// Input `table [n, d]`; output `[.., d]`, one row per id.
 #[derive(Clone, Debug)]
 pub struct Gather {
-    ids: Arc<[u32]>,
+    ids: List<u32>,
     dims: Shape,
 }
 
@@ -33,20 +31,19 @@ impl Op for Gather {
         "gather"
     }
 
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], _: &mut Saved) -> Result<Outputs> {
         let [table] = exactly("gather", inputs)?;
         let [n, d] = table.dims().map_err(|_| Error::shape("gather", "a table [n, d]", table.shape()))?;
         if let Some(id) = self.ids.iter().find(|&&id| id as usize >= n) {
             return Err(Error::invalid("gather", format_args!("ids below {n}, the rows of the table"), id));
         }
         let table = table.compact()?;
-        let mut dims = self.dims.to_vec();
-        dims.push(d);
+        let dims = self.dims.with_axis(d)?; // [.., d]
         let y = dispatch!(table.dtype(), T => {
             let rows = table.slice::<T>()?;
             fresh::<T>(&dims, table.pool(), |y| formwork_kernels::gather::gather(rows, d, &self.ids, y))?
         });
-        Ok((vec![y], vec![]))
+        Ok(y.into())
     }
 
     /// `dtable[id]` = the sum of dy over the places where `id` was looked up.

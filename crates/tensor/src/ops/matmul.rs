@@ -105,7 +105,7 @@ impl Op for MatMul {
         "matmul"
     }
 
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Result<Outputs> {
         let [a, b] = exactly("matmul", inputs)?;
         same_dtype("matmul", a, b)?;
         let (sa, sb) = (a.shape(), b.shape());
@@ -122,7 +122,8 @@ impl Op for MatMul {
             let places: Vec<_> = (0..batch.len()).map(|i| i * size).collect();
             fresh::<T>(&dims, pool_of(inputs), |y| products(y, Write::Store, &x, &w, &places))?
         });
-        Ok((vec![y], vec![a.detached(), b.detached()]))
+        saved.keep([a.detached(), b.detached()]);
+        Ok(y.into())
     }
 
     /// da = dy·bᵀ and db = aᵀ·dy, each summed over the batch axes along which the input was broadcast.

@@ -22,7 +22,7 @@ impl Op for Sum {
         "sum"
     }
 
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], _: &mut Saved) -> Result<Outputs> {
         let [x] = exactly("sum", inputs)?;
         let shape = summed(x.shape(), self.axis)?;
         let x = x.compact()?;
@@ -36,7 +36,7 @@ impl Op for Sum {
                 y.iter_mut().for_each(|y| *y *= scale);
             })?
         });
-        Ok((vec![y], vec![]))
+        Ok(y.into())
     }
 
     /// dx = scale · dy, repeated over the summed axes.

@@ -17,7 +17,7 @@ impl Op for Softmax {
         "softmax"
     }
 
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Result<Outputs> {
         let [x] = exactly("softmax", inputs)?;
         let x = x.compact()?;
         let (_, width) = x.shape().rows();
@@ -25,7 +25,8 @@ impl Op for Softmax {
             let v = x.slice::<T>()?;
             fresh::<T>(x.shape(), x.pool(), |y| softmax(v, width, <T as num_traits::One>::one(), y))?
         });
-        Ok((vec![y.clone()], vec![y]))
+        saved.keep([y.clone()]);
+        Ok(y.into())
     }
 
     /// dx = y ⊙ (dy − Σ dy·y).

@@ -37,7 +37,7 @@ impl Op for Unary {
         }
     }
 
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Result<Outputs> {
         let [x] = exactly(self.name(), inputs)?;
         let x = x.compact()?;
         let y = dispatch!(x.dtype(), T => {
@@ -53,12 +53,12 @@ impl Op for Unary {
             })?
         });
         // Each derivative is written in what is cheapest: the input for ln, the output for the others.
-        let saved = match self {
-            Unary::Scale(_) | Unary::Offset(_) => vec![],
-            Unary::Ln => vec![x],
-            Unary::Exp | Unary::Sqrt | Unary::Tanh | Unary::Sigmoid => vec![y.clone()],
-        };
-        Ok((vec![y], saved))
+        match self {
+            Unary::Scale(_) | Unary::Offset(_) => {}
+            Unary::Ln => saved.keep([x]),
+            Unary::Exp | Unary::Sqrt | Unary::Tanh | Unary::Sigmoid => saved.keep([y.clone()]),
+        }
+        Ok(y.into())
     }
 
     /// scale: dx = s·dy. offset: dx = dy. exp: dx = y·dy. ln: dx = dy/x. sqrt: dx = dy/(2y).

@@ -6,7 +6,7 @@ use super::{
     arithmetic::{copy_permuted, give_sum},
     exactly, shaped,
 };
-use crate::{Error, GradSink, Op, Outputs, Result, Saved, Shape, Tensor, dispatch, shape::MAX_RANK};
+use crate::{Axes, Error, GradSink, Op, Outputs, Result, Saved, Shape, Tensor, dispatch, shape::MAX_RANK};
 
 /// Another view of a tensor's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub enum View {
     /// The same elements in row-major order under another shape.
     Reshape(Shape),
     /// The axes in another order: output axis `i` is input axis `axes[i]`.
-    Permute(Vec<usize>),
+    Permute(Axes),
     /// A range of one axis.
     Narrow {
         /// The axis to cut.
@@ -38,7 +38,7 @@ impl Op for View {
         }
     }
 
-    fn forward(&self, inputs: &[&Tensor]) -> Result<(Outputs, Saved)> {
+    fn forward(&self, inputs: &[&Tensor], _: &mut Saved) -> Result<Outputs> {
         let [x] = exactly(self.name(), inputs)?;
         let y = match self {
             View::Reshape(to) => {
@@ -56,7 +56,7 @@ impl Op for View {
             View::Narrow { axis, from, len } => x.with_layout(x.layout().narrowed(*axis, *from, *len)?),
             View::Expand(to) => x.with_layout(x.layout().expanded(to)?),
         };
-        Ok((vec![y], vec![]))
+        Ok(y.into())
     }
 
     /// The inverse view of dy: reshaped or permuted back, into its range of zeros, or summed over what was repeated.
@@ -103,7 +103,7 @@ impl Tensor {
     /// # Errors
     /// Anything but each axis once.
     pub fn permute(&self, axes: &[usize]) -> Result<Tensor> {
-        Tensor::apply1(View::Permute(axes.to_vec()), &[self])
+        Tensor::apply1(View::Permute(Axes::new(axes)?), &[self])
     }
 
     /// Two axes exchanged, without a copy.
@@ -119,9 +119,7 @@ impl Tensor {
                 format_args!("{a} and {b}"),
             ));
         }
-        let mut axes: Vec<_> = (0..rank).collect();
-        axes.swap(a, b);
-        self.permute(&axes)
+        Tensor::apply1(View::Permute(Axes::exchanged(rank, a, b)), &[self])
     }
 
     /// Indices `from .. from + len` of one axis, without a copy.
