@@ -86,12 +86,11 @@ fn row_with_adjoint<T: Element>(row: &mut [T], target: u32, scale: T) -> T {
     let target = target as usize;
     let (top, hit) = (finite_max(row), row[target]);
     let sum = exponentials(row, top);
-    // Before the common factor, whose rounding then keeps the row's gradients adding up to 0.
-    row[target] -= sum;
     let factor = scale / sum;
     for v in row.iter_mut() {
         *v *= factor;
     }
+    row[target] -= scale;
     top + sum.ln() - hit
 }
 

@@ -223,7 +223,10 @@ impl<'a> Pass<'a> {
 impl fmt::Debug for Pass<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut pass = f.debug_struct("Pass");
-        pass.field("mode", &self.mode).field("record", &self.record).field("precision", &self.precision).field("rows", &self.rows);
+        pass.field("mode", &self.mode)
+            .field("record", &self.record)
+            .field("precision", &self.precision)
+            .field("rows", &self.rows);
         pass.field("cached", &self.cache.is_some()).finish_non_exhaustive()
     }
 }

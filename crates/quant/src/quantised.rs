@@ -38,6 +38,8 @@ use crate::product::{Product, matrix};
 #[derive(Clone, Debug)]
 pub struct Quantised {
     matrix: Arc<Held>,
+    /// The matrix's, here since every product asks for it and what stands behind a pointer is out of the cache by then.
+    shape: [usize; 2],
     dtype: DType,
     pool: Pool,
 }
@@ -65,8 +67,9 @@ pub fn weight(
 impl Quantised {
     /// A weight of a matrix in blocks; rows looked up in it are `f32`, from a pool of its own.
     pub fn new(blocks: Blocks) -> Self {
+        let shape = blocks.shape();
         let matrix = Held { blocks: Arc::new(blocks), packed: OnceLock::new() };
-        Self { matrix: Arc::new(matrix), dtype: DType::F32, pool: Pool::new() }
+        Self { matrix: Arc::new(matrix), shape, dtype: DType::F32, pool: Pool::new() }
     }
 
     /// Another type for rows that are looked up, and so for all that is computed from them.
@@ -91,11 +94,11 @@ impl Quantised {
 
 impl Weight for Quantised {
     fn shape(&self) -> [usize; 2] {
-        self.blocks().shape()
+        self.shape
     }
 
     fn apply(&self, x: &Tensor, bias: Option<&Tensor>, pass: &mut Pass<'_>) -> Result<Tensor> {
-        let [out, inp] = self.blocks().shape();
+        let [out, inp] = self.shape;
         let fits = x.shape().last() == Some(&inp)
             && bias.is_none_or(|b| **b.shape() == [out] && b.dtype() == x.dtype() && !b.is_tracked());
         if fits
@@ -115,7 +118,7 @@ impl Weight for Quantised {
 
     /// Nothing here learns, so the rows have no history.
     fn gather(&self, ids: &[u32], dims: &[usize], _: &mut Pass<'_>) -> Result<Tensor> {
-        let [n, d] = self.blocks().shape();
+        let [n, d] = self.shape;
         let places = Shape::new(dims)?;
         if places.len() != ids.len() {
             let expected = format!("{} ids for {places}", places.len());
@@ -137,7 +140,7 @@ impl Weight for Quantised {
 
     /// All of it decoded: four bytes a number, and nothing that learns.
     fn to_dense(&self, _: &mut Pass<'_>) -> Result<Tensor> {
-        let shape = Shape::new(&self.blocks().shape())?;
+        let shape = Shape::new(&self.shape)?;
         dispatch!(self.dtype, T => {
             let mut y = Buffer::<T>::new(shape.len(), Some(&self.pool));
             dense(matrix(self.blocks()), &mut y);

@@ -1,4 +1,5 @@
 //! Products from panels: when they are used, what they change, and that a matrix is never held twice for them.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should panic")]
 
 use std::sync::{
     Arc,

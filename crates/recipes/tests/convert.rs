@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 
 use formwork_formats::{Archive, Dtype, gguf::Value as Meta};
 use formwork_model::{Transformer, position::Pairs, published::with_pairs};
-use formwork_module::{Pass, Positions, Seed, TokenModel};
+use formwork_module::{Pass, Positions, Precision, Seed, TokenModel};
 use formwork_recipes::{
     Conversion, Convert, LoadOptions, StoredType, Weights, convert, load, load_as, load_tokenizer, save,
 };
@@ -21,7 +21,9 @@ fn logits(path: &Path) -> Vec<f32> {
 
 fn of(model: &Transformer) -> Vec<f32> {
     let ids = array![[3u32, 141, 5, 92, 65], [261, 7, 7, 0, 262]];
-    model.logits(ids.view(), Positions::All, &mut Pass::infer()).unwrap().to_vec().unwrap()
+    // What the numbers are, not how they are multiplied fastest.
+    let mut pass = Pass::infer().in_precision(Precision::Full);
+    model.logits(ids.view(), Positions::All, &mut pass).unwrap().to_vec().unwrap()
 }
 
 fn apart(a: &[f32], b: &[f32]) -> f32 {

@@ -14,7 +14,7 @@ use std::{
 use formwork_formats::{Archive, Entry, SafeTensors};
 use formwork_generate::{Session, Settings};
 use formwork_model::Transformer;
-use formwork_module::{DType, Pass, Positions, Rows, TokenModel};
+use formwork_module::{DType, Pass, Positions, Precision, Rows, TokenModel};
 use formwork_recipes::{Convert, LoadOptions, convert, load, load_as};
 use ndarray::{Array2, Array3, Axis};
 use serde::Deserialize;
@@ -92,6 +92,11 @@ impl Answers<'_> {
     }
 }
 
+/// A pass that multiplies weights with activations as they are, as the reference does.
+fn unrounded<'a>() -> Pass<'a> {
+    Pass::infer().in_precision(Precision::Full)
+}
+
 /// `[b, t, n]`
 fn logits(model: &Transformer, tokens: &Array2<u32>, pass: &mut Pass<'_>) -> Array3<f64> {
     let found = model.logits(tokens.view(), Positions::All, pass).unwrap();
@@ -153,11 +158,11 @@ fn written(model: &Transformer, prompt: &[u32], new: usize, penalty: f64) -> Vec
 fn answers(model: &Transformer, case: &Case, answers: &Answers<'_>, what: &str) {
     let tokens = answers.tokens();
     let name = &case.name;
-    let far = off(&logits(model, &tokens, &mut Pass::infer()), &answers.logits("plain").unwrap(), 0);
+    let far = off(&logits(model, &tokens, &mut unrounded()), &answers.logits("plain").unwrap(), 0);
     assert!(far <= TOLERANCE, "{name}, {what}: logits off by {far:.1e} of the largest");
     let width = tokens.ncols();
     let rows = Rows::left_padded(&[width - case.pads, width], width).unwrap();
-    let padded = logits(model, &tokens, &mut Pass::infer().rows(rows));
+    let padded = logits(model, &tokens, &mut unrounded().rows(rows));
     let far = off(&padded, &answers.logits("padded").unwrap(), case.pads);
     assert!(far <= TOLERANCE, "{name}, {what}: padded logits off by {far:.1e} of the largest");
     for (expected, penalty) in [(&case.greedy, 1.0), (&case.penalised, case.penalty)] {

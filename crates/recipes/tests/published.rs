@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 
 use formwork_formats::{Archive, Dtype, Layout as Header, Writer};
 use formwork_model::{HeadConfig, Transformer, published::Family};
-use formwork_module::{Pass, Positions, TokenModel, held};
+use formwork_module::{Pass, Positions, Precision, TokenModel, held};
 use formwork_recipes::{Layout, LoadOptions, Memory, Weights, load, load_as, read_config};
 use ndarray::array;
 use serde_json::Value;
@@ -15,7 +15,9 @@ use tiny::*;
 
 fn logits(model: &Transformer) -> Vec<f32> {
     let ids = array![[3u32, 141, 5, 92, 65], [261, 7, 7, 0, 262]];
-    model.logits(ids.view(), Positions::All, &mut Pass::infer()).unwrap().to_vec().unwrap()
+    // What the numbers are, not how they are multiplied fastest.
+    let mut pass = Pass::infer().in_precision(Precision::Full);
+    model.logits(ids.view(), Positions::All, &mut pass).unwrap().to_vec().unwrap()
 }
 
 fn close(a: &[f32], b: &[f32]) {

@@ -116,7 +116,9 @@ impl IntoIterator for Outputs {
             Held::One([a]) => [Some(a), None, None],
             Held::Two([a, b]) => [Some(a), Some(b), None],
             Held::Three([a, b, c]) => [Some(a), Some(b), Some(c)],
-            Held::Many(all) => return IntoIter { few: [const { None }; 3].into_iter(), many: all.into_iter() },
+            Held::Many(all) => {
+                return IntoIter { few: [const { None }; 3].into_iter(), many: all.into_iter() };
+            }
         };
         IntoIter { few: [one, two, three].into_iter(), many: Vec::new().into_iter() }
     }

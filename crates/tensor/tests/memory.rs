@@ -134,7 +134,8 @@ fn ops_that_need_no_numbers_in_their_backward_save_none() {
         let memory = Storage::adopt(Counted::new(vec![0.5; 6], &alive), None);
         // A tensor on counted memory whose history leads to x.
         let outputs = Tensor::from_storage(memory, 0, &[6]).unwrap().into();
-        let h = Tensor::record(Passing, &[&x.tensor()], outputs, Saved::wanting(), Owns::Nothing).one().unwrap();
+        let h =
+            Tensor::record(Passing, &[&x.tensor()], outputs, Saved::wanting(), Owns::Nothing).one().unwrap();
         let y = op(&h).and_then(|y| y.sum()).unwrap();
         drop(h);
         assert_eq!(alive.load(Relaxed), 0, "{name} holds its input");

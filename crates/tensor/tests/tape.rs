@@ -192,7 +192,7 @@ fn a_tensor_saved_with_its_history_does_not_start_a_second_graph() {
         }
         fn forward(&self, inputs: &[&Tensor], saved: &mut Saved) -> Result<Outputs> {
             saved.keep([inputs[0].clone()]);
-        Ok(inputs[0].detached().into())
+            Ok(inputs[0].detached().into())
         }
         fn backward(&self, saved: &Saved, grads: &[Option<&Tensor>], into: &mut GradSink<'_>) -> Result<()> {
             assert!(!saved[0].is_tracked());

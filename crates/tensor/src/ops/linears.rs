@@ -1,7 +1,7 @@
 //! Several products of one input: queries, keys and values, or a gate and what it lets through.
 //!
 //! `yᵢ = x·Wᵢᵀ + bᵢ`; `x`: `[.., in]`, `Wᵢ`: `[outᵢ, in]`, `bᵢ`: `[outᵢ]`, `yᵢ`: `[.., outᵢ]`. The same bits as one
-//! [`Linear`](super::Linear) each; what is gained is in the backward, where the products' shares of `dx` meet in one
+//! [`Linear`](super::Linear) each, gradients included; what is gained is in the backward, where the products' shares of `dx` meet in one
 //! destination and `x` is saved once.
 //!
 //! ```
@@ -78,7 +78,8 @@ impl Op for Linears {
         let (rows, inp) = x.shape().rows();
         dispatch!(x.dtype(), T => {
             let xs = x.slice::<T>()?;
-            for (i, (w, dy)) in weights.iter().zip(grads).enumerate() {
+            // From the last to the first, as the reverse pass would meet one layer after the other: the same bits.
+            for (i, (w, dy)) in weights.iter().zip(grads).enumerate().rev() {
                 let Some(dy) = dy else { continue };
                 let (out, _) = w.shape().rows();
                 let (w, dy) = (w.slice::<T>()?, dy.slice::<T>()?);
