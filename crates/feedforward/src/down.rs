@@ -10,9 +10,7 @@ use formwork_kernels::{
     elementwise::column_sums,
     matmul::{Mat, MatMut},
 };
-use formwork_module::{
-    Activation, At, Dropout, Linear, Module, Pass, Record, Result, Site, Tensor, dropout,
-};
+use formwork_module::{Activation, At, Dropout, Linear, Module, Pass, Record, Result, Site, Tensor, dropout};
 use formwork_tensor::{GradSink, Op, Outputs, Saved, dispatch, ops::Operands};
 
 /// What follows the projections inward: activation, dropout, projection outward.

@@ -24,9 +24,7 @@
 //! # Ok::<(), formwork_module::Error>(())
 //! ```
 
-use formwork_module::{
-    Activation, At, Dropout, Linear, Module, Pass, Result, Scope, Site, Tensor, children,
-};
+use formwork_module::{Activation, At, Dropout, Linear, Module, Pass, Result, Scope, Site, Tensor, children};
 
 use crate::{
     Settings,

@@ -4,7 +4,7 @@
 use formwork_feedforward::{GatedMlp, Mlp, Settings};
 use formwork_kernels::activation::Activation as Function;
 use formwork_module::{
-    Activation, Bias, DType, Dropout, Module, Outline, Pass, Result, Scope, Site, Tap, Seed, Tensor, params,
+    Activation, Bias, DType, Dropout, Module, Outline, Pass, Result, Scope, Seed, Site, Tap, Tensor, params,
 };
 use formwork_testkit::{F64, OpCase, SLOPE, assert_close, check, normals, tensor};
 use ndarray::{Array2, ArrayD, Ix2};

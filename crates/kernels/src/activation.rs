@@ -57,7 +57,8 @@ struct Point<T> {
 }
 
 /// Runs `$run` with `$f` bound to the function that gives value and slope; what is unused is not computed, since
-/// everything is inlined.
+/// everything is inlined. Hand `$f` on as `#[inline(always)] |x| $f(x)`: a function by its name may stay a call, and then
+/// nothing is vectorised.
 macro_rules! with_function {
     ($activation:expr, $f:ident => $run:expr) => {
         match $activation {
@@ -110,7 +111,7 @@ impl Activation {
         with_function!(self, f => for_row_ranges(n, rows_per_task(1), |_, range| {
             // SAFETY: the task's own elements.
             let (y, dx) = unsafe { (y.slice(range.clone()), dx.slice(range.clone())) };
-            isa::dispatch(#[inline(always)] |_| both_body([&x[range.clone()], &dy[range]], y, (dx, write), f));
+            isa::dispatch(#[inline(always)] |_| both_body([&x[range.clone()], &dy[range]], y, (dx, write), #[inline(always)] |x| f(x)));
         }));
     }
 
@@ -141,7 +142,7 @@ impl Activation {
             let (dgate, dup) = unsafe { (dgate.slice(range.clone()), dup.slice(range.clone())) };
             isa::dispatch(#[inline(always)] |_| {
                 let n = gate.len();
-                gated_adjoint_body([gate, &up[..n], &dy[..n]], (&mut dgate[..n], gate_write), (&mut dup[..n], up_write), f);
+                gated_adjoint_body([gate, &up[..n], &dy[..n]], (&mut dgate[..n], gate_write), (&mut dup[..n], up_write), #[inline(always)] |x| f(x));
             });
         }));
     }
@@ -170,7 +171,7 @@ impl Activation {
             let (y, dgate, dup) = unsafe { (y.slice(range.clone()), dgate.slice(range.clone()), dup.slice(range.clone())) };
             isa::dispatch(#[inline(always)] |_| {
                 let inputs = [&gate[range.clone()], &up[range.clone()], &dy[range]];
-                gated_both_body(inputs, y, (dgate, gate_write), (dup, up_write), f);
+                gated_both_body(inputs, y, (dgate, gate_write), (dup, up_write), #[inline(always)] |x| f(x));
             });
         }));
     }

@@ -216,7 +216,10 @@ fn polynomial<const N: usize>(c: &[f32; N], x: f32) -> f32 {
 
 /// Clamps and lets NaN through, in the form that becomes two instructions.
 #[inline(always)]
-#[allow(clippy::manual_clamp, reason = "`f32::clamp` asserts its bounds, which leaves a branch at low optimisation")]
+#[allow(
+    clippy::manual_clamp,
+    reason = "`f32::clamp` asserts its bounds, which leaves a branch at low optimisation"
+)]
 fn clamp(x: f32, low: f32, high: f32) -> f32 {
     let x = if x < low { low } else { x };
     if x > high { high } else { x }

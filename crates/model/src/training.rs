@@ -9,9 +9,9 @@
 //!
 //! On top comes what is only passing. At the end of the forward: the gradient of the head `[n, d]`, that of the hidden
 //! states, and a chunk of logits. In the backward: a layer's own gradients, while what it kept is still there. The peak is
-//! the larger of the two. Each piece counts with the size that a [`Pool`] gives it. It is what
-//! [`PoolStats::peak`](formwork_tensor::PoolStats) will say after a step with one batch, but for what a stranger's part
-//! keeps and passes, which is not known here.
+//! the larger of the two. Each piece counts with the size that a [`Pool`] gives it. It is the
+//! `peak` of [`Pool::stats`] after a step with one batch, but for what a stranger's part keeps and passes, which is not
+//! known here.
 //!
 //! ```
 //! use formwork_model::{Builder, TrainingMemory, presets};
@@ -25,9 +25,7 @@ use formwork_module::{HeadLoss, Pool};
 use formwork_norm::NormConfig;
 use serde::Serialize;
 
-use crate::{
-    AttentionConfig, Builder, FeedForwardConfig, ModelConfig, Outline, ResidualConfig, Result,
-};
+use crate::{AttentionConfig, Builder, FeedForwardConfig, ModelConfig, Outline, ResidualConfig, Result};
 
 /// Bytes of a training step; see the [module](self).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -60,7 +58,9 @@ impl TrainingMemory {
         let layers: Vec<Layer> = config
             .blocks
             .iter()
-            .map(|block| block.residual().map_or(Layer::default(), |parts| Layer::of(parts, config.dim, rows)))
+            .map(|block| {
+                block.residual().map_or(Layer::default(), |parts| Layer::of(parts, config.dim, rows))
+            })
             .collect();
         let stream = rows.of(config.dim);
         let ends = stream + config.norm.as_ref().map_or(0, |norm| rows.statistics(norm));

@@ -295,9 +295,12 @@ fn learns(x: &Tensor, head: &dyn Weight, pass: &mut Pass<'_>) -> Result<bool> {
 fn through(loss: HeadLoss, x: &Tensor, head: &dyn Weight, pass: &mut Pass<'_>) -> Result<Tensor> {
     let ([rows, d], [n, inner]) = (x.dims()?, head.shape());
     if inner != d || rows != loss.targets.len() || n < loss.vocab {
-        let expected =
-            format!("x [{}, {inner}] and at least {} classes", loss.targets.len(), loss.vocab);
-        return Err(Error::shape("cross_entropy", expected, format_args!("{} for [{n}, {inner}]", x.shape())));
+        let expected = format!("x [{}, {inner}] and at least {} classes", loss.targets.len(), loss.vocab);
+        return Err(Error::shape(
+            "cross_entropy",
+            expected,
+            format_args!("{} for [{n}, {inner}]", x.shape()),
+        ));
     }
     let mut saved = Saved::of(&[x], Owns::Nothing);
     let mut losses = Vec::with_capacity(rows);

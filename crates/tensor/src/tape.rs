@@ -255,7 +255,8 @@ impl Slots for Walk<'_, '_> {
             History::Leaf(_) => false,
             History::Boundary(i) => {
                 let outer = self.outer.as_mut().expect("a boundary is only made inside a replay");
-                let history = outer.inputs[*i].history.as_ref().expect("a boundary is only made for a wanted input");
+                let history =
+                    outer.inputs[*i].history.as_ref().expect("a boundary is only made for a wanted input");
                 outer.slots.take(history, grad)
             }
             History::Op(node, output) => {

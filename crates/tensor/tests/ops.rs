@@ -4,7 +4,7 @@ use formwork_tensor::{
     DType, Result, Tensor, Variable,
     ops::{Linears, Operands},
 };
-use formwork_testkit::{Domain, OpCase, check};
+use formwork_testkit::{Domain, OpCase, check, normals, tensor};
 use ndarray::{ArrayD, Axis, Dimension, IxDyn, Slice};
 
 type Array = ArrayD<f64>;
@@ -308,6 +308,25 @@ fn several_linear_layers_over_one_input() {
             ),
         one("four", &["t d", "f d", "h d", "e d", "s d"], all(4), reference(4)),
     ]);
+}
+
+#[test]
+fn products_together_have_the_bits_of_one_after_another() {
+    let bits = |x: &Tensor| x.to_vec::<f32>().unwrap().iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    let run = |products: &dyn Fn(&[Tensor; 3]) -> [Tensor; 2]| {
+        let of = |seed, dims: &[usize]| Variable::new(tensor(&normals(seed, dims), DType::F32, None));
+        let leaves = [of(1, &[5, 13]), of(2, &[7, 13]), of(3, &[7, 13])];
+        let [a, b] = products(&[0, 1, 2].map(|i| leaves[i].tensor()));
+        let y = a.mul(&b).unwrap();
+        y.sum().unwrap().backward().unwrap();
+        (bits(&y), leaves.map(|leaf| bits(&leaf.grad().unwrap())))
+    };
+    let together = run(&|[x, v, w]| {
+        let op = Linears { products: 2, operands: Operands::Own };
+        Tensor::apply(op, &[x, v, w]).unwrap().exactly().unwrap()
+    });
+    let apart = run(&|[x, v, w]| [x.linear(v, None).unwrap(), x.linear(w, None).unwrap()]);
+    assert_eq!(together, apart);
 }
 
 #[test]

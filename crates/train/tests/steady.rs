@@ -8,7 +8,10 @@ mod tiny;
 use formwork_kernels::team::with_threads;
 use formwork_module::DType;
 use formwork_testkit::CountingAllocator;
-use formwork_train::{AdamWConfig, Batch, Constant, Draw, NonFinite, ScheduleConfig, TrainConfig, TrainPrecision, Trainer, Window};
+use formwork_train::{
+    AdamWConfig, Batch, Constant, Draw, NonFinite, ScheduleConfig, TrainConfig, TrainPrecision, Trainer,
+    Window,
+};
 
 /// The activations and logits of this model are larger.
 const LARGE: usize = 1 << 20;

@@ -59,7 +59,9 @@ fn the_peak_of_a_step_is_predicted_within_a_twentieth() {
     untied.head = HeadConfig::Untied {};
     let mut wide = llama.clone();
     wide.vocab = 20_011;
-    for (name, config) in [("gpt", gpt), ("llama", llama), ("dropped", dropped), ("untied", untied), ("wide", wide)] {
+    for (name, config) in
+        [("gpt", gpt), ("llama", llama), ("dropped", dropped), ("untied", untied), ("wide", wide)]
+    {
         for batch in [[16, 64], [5, 61], [31, 7]] {
             let predicted = TrainingMemory::of(&Builder::new(config.clone()), batch).unwrap();
             // No moments here.

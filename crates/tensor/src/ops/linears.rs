@@ -1,8 +1,8 @@
 //! Several products of one input: queries, keys and values, or a gate and what it lets through.
 //!
 //! `yᵢ = x·Wᵢᵀ + bᵢ`; `x`: `[.., in]`, `Wᵢ`: `[outᵢ, in]`, `bᵢ`: `[outᵢ]`, `yᵢ`: `[.., outᵢ]`. The same bits as one
-//! [`Linear`](super::Linear) each, gradients included; what is gained is in the backward, where the products' shares of `dx` meet in one
-//! destination and `x` is saved once.
+//! [`Linear`](super::Linear) each, gradients included; what is gained is that `x` is saved once, and that a backward may
+//! let the products' shares of `dx` meet in one destination.
 //!
 //! ```
 //! use formwork_tensor::{Tensor, ops::{Linears, Operands}};

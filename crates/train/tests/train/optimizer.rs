@@ -254,9 +254,8 @@ fn products_in_bf16_follow_the_loss_of_f32_within_a_hundredth() {
     let curve = |precision| {
         let model = Build { dtype: DType::F32, sizes: [31, 24, 64], ..Build::default() }.model();
         let mut trainer = Trainer::new(&model, TrainConfig { precision, ..config() }).unwrap();
-        let losses: Vec<f64> = (0..60)
-            .map(|step| trainer.step(&model, &batches(&text, step, 1)).unwrap().loss)
-            .collect();
+        let losses: Vec<f64> =
+            (0..60).map(|step| trainer.step(&model, &batches(&text, step, 1)).unwrap().loss).collect();
         losses
     };
     let (full, mixed) = (curve(TrainPrecision::F32), curve(TrainPrecision::Bf16));
