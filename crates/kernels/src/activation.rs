@@ -82,6 +82,7 @@ macro_rules! with_function {
     };
 }
 
+#[allow(clippy::redundant_closure, reason = "a function by its name is not inlined; see `with_function`")]
 impl Activation {
     /// `y = act(x)`.
     ///

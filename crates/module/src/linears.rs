@@ -28,7 +28,7 @@ use crate::{At, Buffer, DType, Linear, Module, Pass, Precision, Record, Result, 
 /// The most layers that are joined; more are applied one by one.
 const MOST: usize = 4;
 
-/// Applies several layers to one input; the names stand in errors. See the [module](self).
+/// Applies several layers to one input; the names stand in errors. Packed weights are multiplied in one parallel region.
 ///
 /// # Errors
 /// Those of each layer, with its name.

@@ -8,7 +8,7 @@ use formwork_model::{ModelConfig, Transformer};
 use formwork_module::{Module, Seed, params};
 use formwork_recipes::{CONFIG_FILE, Plan, Run, TOKENIZER_FILE, fit, load, read_config, save};
 use formwork_tokenizer::Tokenizer;
-use formwork_train::{Split, Tokens, TrainConfig, Trainer, Window};
+use formwork_train::{Split, Tokens, TrainConfig, TrainPrecision, Trainer, Window};
 use serde_json::json;
 
 fn config() -> ModelConfig {
@@ -227,6 +227,26 @@ fn a_run_is_never_overwritten_nor_continued_with_other_settings() {
     let error = Run::resume(place.path(), &model, &mut trainer).unwrap_err().to_string();
     assert!(error.contains("train.json") && error.contains("settings of the run"), "{error}");
     assert_eq!(bits(&model), before);
+}
+
+#[test]
+fn the_precision_of_a_run_is_recorded_and_a_run_from_before_there_was_one_goes_on() {
+    let place = tempfile::tempdir().unwrap();
+    let (model, mut trainer, mut run) = fresh(place.path());
+    fit(&model, &mut trainer, &text(), &Plan { steps: 2, ..PLAN }, Some(&mut run), &mut go_on).unwrap();
+    drop(run);
+    let path = place.path().join("train.json");
+    let mut began: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!(began.as_object_mut().unwrap().remove("precision"), Some(json!("f32")));
+    fs::write(&path, began.to_string()).unwrap();
+    let resume = |precision| {
+        let model = config().build(&Seed::new(9)).unwrap();
+        let mut trainer = Trainer::new(&model, TrainConfig { precision, ..settings() }).unwrap();
+        Run::resume(place.path(), &model, &mut trainer).map(|_| trainer.steps())
+    };
+    assert_eq!(resume(TrainPrecision::F32).unwrap(), 2);
+    let error = resume(TrainPrecision::Bf16).unwrap_err().to_string();
+    assert!(error.contains("bf16") && error.contains("settings of the run"), "{error}");
 }
 
 #[test]

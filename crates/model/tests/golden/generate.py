@@ -39,7 +39,7 @@ GOLDENS = {
 # The first seeds whose ten steps are well conditioned. AdamW divides a gradient by its own size, so one that happens
 # to be near 1e-8 makes the step of that one weight a matter of rounding in f32; `agrees_with_f32` asserts that the f32
 # run of the reference meets no such weight.
-SEEDS = {"gpt2": 1, "llama-gqa": 4, "llama-mha-tied": 3}
+SEEDS = {"gpt2": 1, "llama-gqa": 6, "llama-mha-tied": 3}
 TRAINING = dict(optimizer="AdamW", steps=10, lr=3e-3, betas=[0.9, 0.95], eps=1e-8, weight_decay=0.1,
                 decayed="tensors of two dimensions, tables included", clip_global_norm=1.0,
                 clip_rule="gradients times min(1, clip / (norm + 1e-6))",

@@ -23,7 +23,7 @@ use super::{Operands, linear::product, pool_of};
 use crate::{Error, GradSink, Op, Outputs, Result, Saved, Tensor, dispatch};
 
 /// Inputs `x [.., in]`, then a weight `[out, in]` for each product, then a bias `[out]` for each or for none; one output
-/// `[.., out]` for each. See the [module](self).
+/// `[.., out]` for each.
 #[derive(Clone, Copy, Debug)]
 pub struct Linears {
     /// How many products there are: at least one.
