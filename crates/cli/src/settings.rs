@@ -1,7 +1,7 @@
 //! The settings of generation: what the command line says, over what the model's folder says.
 
-use clap::{Arg, ArgAction, ArgMatches, value_parser};
-use formwork::generate::Settings;
+use clap::{Arg, ArgAction, ArgMatches, builder::PossibleValuesParser, value_parser};
+use formwork::{generate::Settings, module::CacheType};
 
 use crate::failure::{Failure, Result};
 
@@ -53,7 +53,24 @@ pub(crate) fn args() -> Vec<Arg> {
             .long("ignore-eos")
             .action(ArgAction::SetTrue)
             .help("Go on past a token that ends a text"),
+        cache_arg(),
     ]
+}
+
+/// The option `--cache-type`.
+pub(crate) fn cache_arg() -> Arg {
+    Arg::new("cache-type")
+        .long("cache-type")
+        .value_name("TYPE")
+        .value_parser(PossibleValuesParser::new(CacheType::ALL.map(CacheType::name)))
+        .help(
+            "How keys and values are stored: bf16 takes half the memory, q8_0 about a quarter [default: f32]",
+        )
+}
+
+/// What `--cache-type` says.
+pub(crate) fn cache_type(matches: &ArgMatches) -> Option<CacheType> {
+    matches.get_one::<String>("cache-type").and_then(|word| CacheType::from_name(word))
 }
 
 /// Refuses flags that make no sense whatever the model, so that this is said before a large one is loaded.
@@ -66,8 +83,8 @@ pub(crate) fn read(matches: &ArgMatches, own: &Settings) -> Settings {
     let mut settings = own.clone();
     let given = |name: &str| matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine);
     if SAMPLING.iter().any(|name| given(name)) {
-        let Settings { seed, max_tokens, end, stop, .. } = settings;
-        settings = Settings { seed, max_tokens, end, stop, ..Settings::default() };
+        let Settings { seed, max_tokens, end, stop, cache, .. } = settings;
+        settings = Settings { seed, max_tokens, end, stop, cache, ..Settings::default() };
     }
     if matches.get_flag("greedy") {
         settings.temperature = 0.0;
@@ -81,6 +98,7 @@ pub(crate) fn read(matches: &ArgMatches, own: &Settings) -> Settings {
     settings.seed = matches.get_one("seed").copied().unwrap_or(settings.seed);
     settings.max_tokens = matches.get_one("max-tokens").copied().unwrap_or(settings.max_tokens);
     settings.stop.extend(matches.get_many::<String>("stop").into_iter().flatten().cloned());
+    settings.cache = cache_type(matches).unwrap_or(settings.cache);
     if matches.get_flag("ignore-eos") {
         settings.end.clear();
     }

@@ -23,7 +23,7 @@
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use formwork_module::{Error, KvCache, Result, TokenModel};
+use formwork_module::{CacheType, Error, KvCache, Result, TokenModel};
 
 use crate::{History, Sampler, feed::Feed};
 
@@ -98,6 +98,20 @@ impl<'m> Session<'m> {
         let picked = vec![None; rows.len()];
         let (feed, scratch) = (Feed::default(), Vec::new());
         Ok(Self { model, cache, rows, capacity, chunk: Self::CHUNK, cancel: None, feed, picked, scratch })
+    }
+
+    /// Stores keys and values as `kind`, in a new cache of the model's in place of the one before: `bf16` takes half the
+    /// memory of `f32` and `q8_0` about a quarter, and long texts are read faster. Logits change by as much as that rounds.
+    ///
+    /// # Errors
+    /// A session that holds a text already.
+    pub fn cached_in(mut self, kind: CacheType) -> Result<Self> {
+        if let Some(row) = self.rows.iter().position(|row| !row.history.is_empty()) {
+            return Err(Error::invalid("session", "empty texts", format_args!("one that is not, row {row}"))
+                .hint("choose how the cache stores before the first prompt"));
+        }
+        self.cache = Box::new(self.model.cache(self.rows.len(), self.capacity).stored(kind));
+        Ok(self)
     }
 
     /// Sends long prompts through the model in pieces of at most `tokens` per row: less memory, the same logits up to

@@ -10,7 +10,7 @@
 //! # Ok::<(), formwork_module::Error>(())
 //! ```
 
-use formwork_module::{Error, Result};
+use formwork_module::{CacheType, Error, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -56,6 +56,8 @@ pub struct Settings {
     pub end: Vec<u32>,
     /// Strings that end a text.
     pub stop: Vec<String>,
+    /// How keys and values are stored, for whoever makes the session: [`Session::cached_in`](crate::Session::cached_in).
+    pub cache: CacheType,
 }
 
 impl Default for Settings {
@@ -78,6 +80,7 @@ impl Default for Settings {
             min_tokens: 0,
             end: Vec::new(),
             stop: Vec::new(),
+            cache: CacheType::F32,
         }
     }
 }
@@ -225,8 +228,10 @@ mod tests {
 
     #[test]
     fn settings_are_read_as_they_are_written_and_unknown_fields_refused() {
-        let settings = Settings { top_p: Some(0.9), stop: vec!["\n".into()], ..Settings::default() };
+        let (stop, cache) = (vec!["\n".into()], CacheType::Q8_0);
+        let settings = Settings { top_p: Some(0.9), stop, cache, ..Settings::default() };
         let json = serde_json::to_value(&settings).unwrap();
+        assert_eq!(json["cache"], "q8_0");
         assert_eq!(config::read::<Settings>(json).unwrap(), settings);
         let few = config::read::<Settings>(serde_json::json!({"top_k": 7})).unwrap();
         assert_eq!(few, Settings { top_k: Some(7), ..Settings::default() });
@@ -235,5 +240,7 @@ mod tests {
             error.starts_with("topk: expected one of the fields") && error.ends_with("did you mean `top_k`?"),
             "{error}"
         );
+        let error = config::read::<Settings>(serde_json::json!({"cache": "bf8"})).unwrap_err().to_string();
+        assert_eq!(error, "cache: expected one of f32, bf16, q8_0, found `bf8`; did you mean `bf16`?");
     }
 }

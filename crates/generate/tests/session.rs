@@ -10,7 +10,7 @@ use std::sync::{
 
 use common::{Bigram, Recall, VOCAB, recomputed};
 use formwork_generate::{Choice, RepetitionPenalty, Sampler, Session, Temperature};
-use formwork_module::{Kind, KvCache, Pass, Result, TokenModel};
+use formwork_module::{CacheType, Kind, KvCache, Pass, Result, TokenModel};
 
 /// Rounding of sums in another order: a few units in the last place of logits up to about 10.
 const TOLERANCE: f32 = 2e-5;
@@ -333,6 +333,38 @@ fn a_cache_that_holds_something_is_refused() {
         error.starts_with("session: expected an empty cache, found DenseCache(lengths [2] of 8)"),
         "{error}"
     );
+}
+
+#[test]
+fn a_cache_of_fewer_bits_gives_nearly_the_same_logits() {
+    // Rounding to 8 bits, and to a 127th of a block's largest number; both leave logits that are not the same bits.
+    for (kind, rounding) in [(CacheType::Bf16, 0.01), (CacheType::Q8_0, 0.02)] {
+        let model = Recall::seeded(None);
+        let mut exact = Session::new(&model, 3, 40).unwrap();
+        let mut fewer = Session::new(&model, 3, 40).unwrap().cached_in(kind).unwrap();
+        exact.prompt(&PROMPTS).unwrap();
+        fewer.prompt(&PROMPTS).unwrap();
+        for step in 0..11 {
+            let mut apart = false;
+            for row in 0..3 {
+                let (a, b) = (exact.logits(row).unwrap(), fewer.logits(row).unwrap());
+                let size = a.iter().fold(0f32, |most, x| most.max(x.abs()));
+                let worst = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max) / size;
+                assert!(worst <= rounding, "{kind}, step {step}, row {row}: {worst}");
+                apart |= worst > 1e-4;
+            }
+            assert!(apart, "{kind}, step {step}: nothing was rounded");
+            exact.step(&Sampler::greedy()).unwrap();
+            for row in 0..3 {
+                let id = *tokens(&exact, row).last().unwrap();
+                fewer.push(row, id).unwrap();
+            }
+            exact.advance().unwrap();
+            fewer.advance().unwrap();
+        }
+        let error = fewer.cached_in(CacheType::F32).unwrap_err().to_string();
+        assert!(error.starts_with("session: expected empty texts, found one that is not, row 0;"), "{error}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 //!   up; a tied table is the head and counts. `keys` is how many keys a token of a full context sees on average:
 //!   `(context + 1) / 2` under a causal mask, `context` under a bidirectional one. Norms, softmax and activations are
 //!   left out, below 1% in any model of size. A training step takes about three times as much.
-//! - **Cache**: `Σ_layers 2·g·e` numbers per token.
+//! - **Cache**: `Σ_layers 2·g·e` numbers per token; in blocks, a head's row is filled up to whole ones.
 //! - **Training**: the peak of a step over one full context, as [`TrainingMemory`] computes it.
 //!
 //! A stranger's part counts with its parameters; its attention, cache and activations are not known here.
@@ -15,12 +15,14 @@
 //!
 //! let small = Description::of(&Builder::new(presets::gpt2_small()))?;
 //! assert_eq!((small.parameters, small.kv_bytes_per_token), (124_439_808, 36_864));
+//! let by_type: Vec<_> = small.kv_bytes_by_type.iter().map(|of| (of.cache.name(), of.bytes_per_token)).collect();
+//! assert_eq!(by_type, [("f32", 73_728), ("bf16", 36_864), ("q8_0", 19_584)]);
 //! // 2 · (12 · 12 · 768² + 50257 · 768) in matrices, 12 · 4 · 768 · 1025 / 2 in attention
 //! assert_eq!(small.flops_per_token, 2 * (84_934_656 + 38_597_376) + 18_892_800);
 //! # Ok::<(), formwork_model::Error>(())
 //! ```
 
-use formwork_module::Mask;
+use formwork_module::{CacheType, Mask};
 use serde::Serialize;
 
 use crate::{
@@ -42,8 +44,8 @@ pub struct Description {
     pub flops_per_token: u64,
     /// Bytes per token of a cache of 16-bit numbers, as models are usually compared.
     pub kv_bytes_per_token: u64,
-    /// Bytes per token of a cache of 32-bit numbers.
-    pub kv_bytes_per_token_f32: u64,
+    /// Bytes per token of a cache of each type, as it is in memory.
+    pub kv_bytes_by_type: Vec<CacheBytes>,
     /// Bytes of the weights as 32-bit numbers.
     pub weight_bytes: u64,
     /// The most bytes in use in a training step over one full context: [`TrainingMemory::peak`].
@@ -57,6 +59,22 @@ pub struct Part {
     pub name: String,
     /// Number of parameters.
     pub parameters: u64,
+}
+
+/// What a cache of one type takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct CacheBytes {
+    /// How keys and values are stored.
+    pub cache: CacheType,
+    /// Bytes of one token's keys and values in all layers.
+    pub bytes_per_token: u64,
+}
+
+impl CacheBytes {
+    fn of(config: &ModelConfig, cache: CacheType) -> Self {
+        let row = |attn: &MultiHeadConfig| 2 * attn.kv_heads() * cache.row_bytes(attn.head_dim(config.dim));
+        Self { cache, bytes_per_token: heads(config).map(|attn| row(attn) as u64).sum() }
+    }
 }
 
 impl Description {
@@ -76,7 +94,7 @@ impl Description {
             parameters_by_part: by_part(&outline),
             flops_per_token: flops(config, &outline),
             kv_bytes_per_token: 2 * cached,
-            kv_bytes_per_token_f32: 4 * cached,
+            kv_bytes_by_type: CacheType::ALL.map(|cache| CacheBytes::of(config, cache)).into(),
             weight_bytes: 4 * parameters,
             training_bytes: TrainingMemory::outlined(config, parameters, [1, config.context]).peak(),
         })

@@ -48,7 +48,7 @@ pub use config::{
     AttentionConfig, BlockConfig, EmbedConfig, FeedForwardConfig, GatedMlpConfig, HeadConfig, InitConfig,
     MlpConfig, ModelConfig, MultiHeadConfig, ResidualConfig, ResidualInit,
 };
-pub use describe::{Description, Part};
+pub use describe::{CacheBytes, Description, Part};
 pub use diff::{Difference, diff};
 pub use embed::Embed;
 pub use formwork_activation as activation;

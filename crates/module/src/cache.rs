@@ -114,6 +114,23 @@ impl DenseCache {
         self.kind
     }
 
+    /// Bytes of keys and values: room for the whole capacity in every layer that has stored something.
+    ///
+    /// ```
+    /// use formwork_module::{CacheType, DenseCache, KvCache, RowSpan, Tensor};
+    /// let bytes = |kind| {
+    ///     let mut cache = DenseCache::new(1, 8).stored(kind);
+    ///     let k = Tensor::from_vec(vec![0.5f32; 2 * 64], &[1, 1, 2, 64])?; // [b, t, g, e]
+    ///     cache.store(0, &k, &k, &[RowSpan::new(0..1, 0)])?;
+    ///     Ok::<_, formwork_module::Error>(cache.bytes())
+    /// };
+    /// assert_eq!((bytes(CacheType::F32)?, bytes(CacheType::Bf16)?), (2 * 2 * 8 * 256, 2 * 2 * 8 * 128));
+    /// # Ok::<(), formwork_module::Error>(())
+    /// ```
+    pub fn bytes(&self) -> usize {
+        self.slots.iter().flatten().map(Slot::bytes).sum()
+    }
+
     /// Takes its memory from a pool.
     #[must_use]
     pub fn pool(mut self, pool: Pool) -> Self {

@@ -163,7 +163,12 @@ fn build(opened: &Opened, options: &LoadOptions) -> Result<Transformer> {
     let archive = &opened.archive;
     plan.report(archive).check()?;
     let weights = options.weights.of(opened.layout);
-    options.memory.holds(room::needed(&plan, archive, weights, options.dtype))?;
+    let needed = room::needed(&plan, archive, weights, options.dtype);
+    options.memory.holds(
+        needed,
+        "weights",
+        "free memory, choose a smaller model, or convert it to fewer bits",
+    )?;
     let hold = |path: &str, entry: &Entry| -> Result<Option<Arc<dyn Weight>>> {
         match (format_of(entry.dtype()), entry.shape()) {
             (Some(format), &[out, inp]) => {

@@ -58,6 +58,6 @@ pub use folder::{LoadOptions, Loaded, Origin, Weights, load, load_as, load_with,
 pub use layout::{CONFIG_FILE, Layout, TOKENIZER_FILE, home};
 pub use opened::{config_from_bytes, holds_gguf, read_config, stored_bytes};
 pub use perplexity::{Perplexity, Reading, Windows, perplexity};
-pub use room::Memory;
+pub use room::{Memory, peak_memory};
 pub use run::Run;
 pub use vocabulary::load_tokenizer;

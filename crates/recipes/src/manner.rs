@@ -28,7 +28,8 @@ pub(crate) fn template(opened: &Opened) -> Result<Option<ChatTemplate>> {
         }
         None => in_folder(opened)?,
     };
-    source.map(|source| ChatTemplate::new(source).in_file(place.display())).transpose()
+    let named = |source| ChatTemplate::new(source).map(|template| template.of_file(place.display()));
+    source.map(|source| named(source).in_file(place.display())).transpose()
 }
 
 /// The source of the template among the files of a folder, and the file that has or would have it.

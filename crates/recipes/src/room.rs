@@ -1,4 +1,6 @@
-//! Whether a model fits in memory, asked before any of it is taken.
+//! Memory: whether something fits, asked before any of it is taken, and the most that this process has held.
+//!
+//! Both are what the system says of itself, in files of Linux; elsewhere everything fits, and the most is not known.
 
 use std::collections::HashSet;
 
@@ -21,33 +23,53 @@ pub enum Memory {
 }
 
 impl Memory {
-    fn bytes(self) -> Option<u64> {
+    /// How many bytes it is; `None` where there is no limit, or the system does not tell.
+    pub fn bytes(self) -> Option<u64> {
         match self {
-            Memory::Available => {
-                std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text))
-            }
+            Memory::Available => field("/proc/meminfo", "MemAvailable:"),
             Memory::Bytes(bytes) => Some(bytes),
             Memory::Unlimited => None,
         }
     }
 
-    /// Refuses weights that do not fit.
-    pub(crate) fn holds(self, needed: u64) -> Result<()> {
+    /// Refuses what takes more bytes, `needed`: `what` is it, and `hint` what to try instead.
+    ///
+    /// # Errors
+    /// More bytes than there are, with both numbers.
+    ///
+    /// ```
+    /// use formwork_recipes::Memory;
+    /// let error = Memory::Bytes(1 << 30).holds(3 << 30, "weights", "take less").unwrap_err().to_string();
+    /// assert_eq!(
+    ///     error,
+    ///     "memory: expected weights of at most 1.00 GiB, the memory that is available, found 3.00 GiB; take less"
+    /// );
+    /// # Ok::<(), formwork_module::Error>(())
+    /// ```
+    pub fn holds(self, needed: u64, what: &str, hint: &str) -> Result<()> {
         match self.bytes() {
             Some(available) if needed > available => {
                 let expected =
-                    format!("weights of at most {}, the memory that is available", shown(available));
-                Err(Error::invalid("memory", expected, shown(needed))
-                    .hint("free memory, choose a smaller model, or convert it to fewer bits"))
+                    format!("{what} of at most {}, the memory that is available", shown(available));
+                Err(Error::invalid("memory", expected, shown(needed)).hint(hint))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// `MemAvailable` of `/proc/meminfo`, in bytes.
-fn available(text: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+/// The most memory that this process has held so far, in bytes; `None` where the system does not tell.
+pub fn peak_memory() -> Option<u64> {
+    field("/proc/self/status", "VmHWM:")
+}
+
+/// A field of a file of `/proc`, in bytes.
+fn field(path: &str, name: &str) -> Option<u64> {
+    kibibytes(&std::fs::read_to_string(path).ok()?, name)
+}
+
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
@@ -78,11 +100,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_available_memory_is_read_and_enforced() {
-        assert_eq!(available("MemTotal: 9 kB\nMemAvailable:     2 kB\n"), Some(2048));
-        assert_eq!(available("MemTotal: 9 kB\n"), None);
-        let error = Memory::Bytes(1 << 30).holds(3 << 30).unwrap_err().to_string();
-        assert!(error.contains("at most 1.00 GiB") && error.contains("found 3.00 GiB"), "{error}");
-        assert!(Memory::Unlimited.holds(u64::MAX).is_ok() && Memory::Bytes(7).holds(7).is_ok());
+    fn a_field_is_read_in_bytes() {
+        let check = |text: &str, name: &str, bytes: Option<u64>| assert_eq!(kibibytes(text, name), bytes);
+        check("MemTotal: 9 kB\nMemAvailable:     2 kB\n", "MemAvailable:", Some(2048));
+        check("VmPeak: 9 kB\nVmHWM:\t     2 kB\n", "VmHWM:", Some(2048));
+        check("MemTotal: 9 kB\n", "MemAvailable:", None);
+        check("VmHWM: 9\n", "VmHWM:", None);
+        check("", "VmHWM:", None);
+    }
+
+    #[test]
+    fn what_is_larger_than_memory_is_refused() {
+        let check = |memory: Memory, needed: u64, fits: bool| {
+            assert_eq!(memory.holds(needed, "weights", "take less").is_ok(), fits, "{memory:?} {needed}");
+        };
+        check(Memory::Bytes(7), 7, true);
+        check(Memory::Bytes(7), 8, false);
+        check(Memory::Unlimited, u64::MAX, true);
+        check(Memory::Available, 1 << 20, true);
+        check(Memory::Available, u64::MAX, Memory::Available.bytes().is_none());
+        assert_eq!(Memory::Available.bytes().is_some(), std::path::Path::new("/proc/meminfo").exists());
+        assert!(peak_memory().is_none_or(|peak| peak > 1 << 20));
     }
 }

@@ -32,7 +32,7 @@ use crate::files;
 /// The name of this project's own file in a folder.
 pub const GENERATION_FILE: &str = "generation.json";
 /// The published name.
-const PUBLISHED_FILE: &str = "generation_config.json";
+pub(crate) const PUBLISHED_FILE: &str = "generation_config.json";
 /// The published config, which names the end of a text where the other file does not.
 const CONFIG: &str = "config.json";
 

@@ -47,9 +47,21 @@ pub(crate) fn of(opened: &Opened) -> Result<Option<Tokenizer>> {
         None => (in_folder(&opened.home)?, opened.home.join(TOKENIZER_FILE)),
     };
     if let Some(tokenizer) = &found {
-        tokenizer.fits(opened.config.vocab).map_err(Error::external).in_file(place.display())?;
+        fits(tokenizer, opened.config.vocab).in_file(place.display())?;
     }
     Ok(found)
+}
+
+/// Refuses a tokenizer with more ids than a model that is there has rows. Its config cannot be changed any more.
+pub(crate) fn fits(tokenizer: &Tokenizer, rows: usize) -> Result<()> {
+    tokenizer.fits(rows).map_err(|error| match error {
+        formwork_tokenizer::Error::TooLarge { tokenizer, .. } => {
+            let expected = format!("at most {rows} ids, one for each row of the model's table");
+            Error::invalid("tokenizer", expected, format_args!("{tokenizer}"))
+                .hint("it belongs to another model; use the one that these weights were trained with")
+        }
+        error => Error::external(error),
+    })
 }
 
 /// What to tell of a model whose tokenizer is there in a form that is not read.

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use formwork_generate::{Finish, Session, Settings};
 use formwork_model::{ModelConfig, Transformer};
-use formwork_module::Seed;
+use formwork_module::{CacheType, Seed};
 use formwork_recipes::chat::{Chat, ChatTemplate, Ends, Message, Next, Options, Overflow, Role};
 use formwork_tokenizer::{BpeTrainer, Tokenizer};
 use serde_json::json;
@@ -189,6 +189,25 @@ fn a_date_is_there_once_it_is_given() {
 fn options(max_tokens: usize, capacity: usize) -> Options {
     let settings = Settings { temperature: 0.0, max_tokens, ..Settings::default() };
     Options { settings, capacity, ..Options::default() }
+}
+
+#[test]
+fn a_conversation_is_kept_in_the_type_that_the_settings_name() {
+    let tokenizer = tokenizer();
+    let model = model(tokenizer.vocab(), 1024);
+    let said = |cache: CacheType| {
+        let mut options = options(40, 1024);
+        options.settings.cache = cache;
+        let mut chat = Chat::new(&model, &tokenizer, ChatTemplate::new(PLAIN).unwrap(), &options).unwrap();
+        let ids =
+            |chat: &mut Chat<'_>, text: &str| chat.send(text, |_| ControlFlow::Continue(())).unwrap().ids;
+        [ids(&mut chat, "hello"), ids(&mut chat, "the mat")]
+    };
+    let (exact, rounded) = (said(CacheType::F32), said(CacheType::Q8_0));
+    let same = |a: &[u32], b: &[u32]| a.iter().zip(b).take_while(|(a, b)| a == b).count();
+    // The same until two tokens are close; after that the texts are free to differ.
+    assert!(same(&exact[0], &rounded[0]) >= 5, "{exact:?} {rounded:?}");
+    assert_ne!(exact, rounded, "nothing was rounded");
 }
 
 #[test]

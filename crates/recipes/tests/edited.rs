@@ -169,6 +169,55 @@ fn a_gguf_file_samples_as_the_folder_that_it_was_made_from() {
 }
 
 #[test]
+fn an_end_that_was_changed_in_a_folder_is_the_end_of_the_file() {
+    let (_place, path) = place(&llama_config(true));
+    let ends = |folder: &str| {
+        to(&path(folder), &path("m.gguf"));
+        let archive = Archive::open(path("m.gguf")).unwrap();
+        let metadata = archive.gguf().unwrap().metadata();
+        let id = |name: &str| metadata.u64(&format!("tokenizer.ggml.{name}")).unwrap();
+        // A vocabulary that is read back ends there too, and a text is still encoded as before.
+        let (file, text) = (load(path("m.gguf")).unwrap().tokenizer.unwrap(), "the cat");
+        let folder = load(path(folder)).unwrap().tokenizer.unwrap();
+        assert_eq!(file.encode(text).unwrap(), folder.encode(text).unwrap());
+        assert_eq!(file.special().end.first().copied().map(u64::from), id("eos_token_id"));
+        [id("eos_token_id"), id("eot_token_id")]
+    };
+    let put = |folder: &str, name: &str, text: &str| fs::write(path(folder).join(name), text).unwrap();
+    let generation = "generation_config.json";
+    let check = |file: &str, expected: [Option<u64>; 2]| {
+        put("from", generation, file);
+        assert_eq!(ends("from"), expected, "{file}");
+    };
+    check(r#"{"eos_token_id": 262}"#, [Some(262), None]);
+    check(r#"{"eos_token_id": 7}"#, [Some(7), None]);
+    check(r#"{"eos_token_id": [7, 5]}"#, [Some(7), None]);
+    // The tokenizer's own end is one of several, or nothing usable is said.
+    check(r#"{"eos_token_id": [7, 262]}"#, [Some(262), None]);
+    check(r#"{"eos_token_id": 263}"#, [Some(262), None]);
+    check("{}", [Some(262), None]);
+    // A folder of ours says it in its own file.
+    put("from", "generation.json", r#"{"end": [5]}"#);
+    check(r#"{"eos_token_id": 7}"#, [Some(5), None]);
+    fs::remove_file(path("from").join("generation.json")).unwrap();
+
+    // A folder that was made from a file of somebody else: its config is where the end stands.
+    check(r#"{"eos_token_id": 262}"#, [Some(262), None]);
+    foreign(&path("m.gguf"), &path("a.gguf"));
+    to(&path("a.gguf"), &path("folder"));
+    assert_eq!(ends("folder"), [Some(262), None]);
+    edit(&path("folder"), |config| config["eos_token_id"] = json!([7, 5]));
+    assert_eq!(ends("folder"), [Some(7), None]);
+    put("folder", generation, r#"{"eos_token_id": 9}"#);
+    assert_eq!(ends("folder"), [Some(9), None]);
+
+    // An end that is put behind every text stays.
+    let framed = r#"{"bos_token": "<s>", "eos_token": "</s>", "add_eos_token": true}"#;
+    put("from", "tokenizer_config.json", framed);
+    check(r#"{"eos_token_id": 7}"#, [Some(262), Some(7)]);
+}
+
+#[test]
 fn numbers_that_were_changed_after_widening_are_not_narrowed() {
     let (_place, path) = place(&llama_config(true));
     to(&path("from"), &path("m.gguf"));

@@ -152,7 +152,7 @@ fn the_tokenizer_of_another_model() {
             tensors[0].1[0] = 211;
             write_tensors(folder, &tensors, u64::MAX);
         },
-        &["tokenizer.json", "263", "211"],
+        &["tokenizer.json", "263", "211", "belongs to another model"],
     );
     // Its file of settings alone.
     folder(
@@ -166,10 +166,10 @@ fn a_template_that_loops_for_ever() {
     let place = Place::new();
     let endless = "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}";
     fs::write(place.path("folder").join("chat_template.jinja"), endless).unwrap();
-    for path in [place.path("folder"), place.gguf()] {
+    for (path, file) in [(place.path("folder"), "chat_template.jinja: "), (place.gguf(), "m.gguf: ")] {
         let template = load(path).unwrap().template.unwrap();
         let message = template.render(&[Message::user("the cat")], Next::Answer).unwrap_err().to_string();
-        says(&message, &["chat template"]);
+        says(&message, &[file, "chat template: expected an end after"]);
     }
     folder(
         |folder| fs::write(folder.join("chat_template.jinja"), "{% for m in messages %}{{ m }").unwrap(),

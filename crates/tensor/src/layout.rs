@@ -2,7 +2,10 @@
 
 use std::{fmt, ops::Deref};
 
-use crate::{Error, Result, Shape, shape::MAX_RANK};
+use crate::{
+    Error, Result, Shape,
+    few::{Few, MAX_RANK},
+};
 
 /// A shape, a stride per axis and a start: element `(i, j)` stands at `start + i·strides[0] + j·strides[1]`.
 #[derive(Clone, Copy, Debug)]
@@ -14,10 +17,7 @@ pub(crate) struct Layout {
 
 /// An order of axes, held in place: output axis `i` is input axis `axes[i]`. It derefs to a slice.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Axes {
-    order: [usize; MAX_RANK],
-    rank: usize,
-}
+pub struct Axes(Few);
 
 impl Axes {
     /// An order of axes; whether it has each axis once is for the tensor to say.
@@ -25,32 +25,28 @@ impl Axes {
     /// # Errors
     /// More than six axes.
     pub fn new(order: &[usize]) -> Result<Self> {
-        if order.len() > MAX_RANK {
-            return Err(Error::invalid("permute", "at most 6 axes", format_args!("{order:?}")));
-        }
-        let mut axes = Self { order: [0; MAX_RANK], rank: order.len() };
-        axes.order[..order.len()].copy_from_slice(order);
-        Ok(axes)
+        let too_many = || Error::invalid("permute", "at most 6 axes", format_args!("{order:?}"));
+        Few::new(order).map(Self).ok_or_else(too_many)
     }
 
     /// Two of `rank` axes exchanged; both are below `rank`, which is at most six.
     pub(crate) fn exchanged(rank: usize, a: usize, b: usize) -> Self {
-        let mut order = std::array::from_fn(|axis| axis);
+        let mut order: [usize; MAX_RANK] = std::array::from_fn(|axis| axis);
         order.swap(a, b);
-        Self { order, rank }
+        Self(Few::new(&order[..rank]).expect("a rank is at most six"))
     }
 }
 
 impl Deref for Axes {
     type Target = [usize];
     fn deref(&self) -> &[usize] {
-        &self.order[..self.rank]
+        &self.0
     }
 }
 
 impl fmt::Debug for Axes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self[..].fmt(f)
+        self.0.fmt(f)
     }
 }
 

@@ -18,6 +18,7 @@
 mod array;
 mod dtype;
 mod error;
+mod few;
 mod layout;
 mod op;
 pub mod ops;

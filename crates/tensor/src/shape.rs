@@ -2,20 +2,17 @@
 
 use std::{fmt, ops::Deref};
 
-use crate::{Error, Result};
-
-/// The most axes that a tensor can have.
-pub(crate) const MAX_RANK: usize = 6;
+use crate::{
+    Error, Result,
+    few::{Few, MAX_RANK},
+};
 
 /// The most elements that a tensor can have: memory is addressed in bytes by an `isize`.
 const MAX_LEN: usize = isize::MAX as usize / 16;
 
 /// The lengths of a tensor's axes, at most six. It derefs to a slice and copies without allocating.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Shape {
-    dims: [usize; MAX_RANK],
-    rank: usize,
-}
+pub struct Shape(Few);
 
 impl Shape {
     /// A shape from the lengths of its axes.
@@ -23,9 +20,8 @@ impl Shape {
     /// # Errors
     /// More than six axes, or more elements than memory can hold.
     pub fn new(dims: &[usize]) -> Result<Self> {
-        if dims.len() > MAX_RANK {
-            return Err(Error::shape("shape", "at most 6 axes", format_args!("{dims:?}")));
-        }
+        let too_many = || Error::shape("shape", "at most 6 axes", format_args!("{dims:?}"));
+        let few = Few::new(dims).ok_or_else(too_many)?;
         // Axes of length 0 count as 1 here, or the strides of an empty shape could overflow.
         let reach = dims.iter().try_fold(1usize, |len, &d| len.checked_mul(d.max(1)));
         if reach.is_none_or(|len| len > MAX_LEN) {
@@ -35,9 +31,7 @@ impl Shape {
                 format_args!("{dims:?}"),
             ));
         }
-        let mut shape = Self { dims: [0; MAX_RANK], rank: dims.len() };
-        shape.dims[..dims.len()].copy_from_slice(dims);
-        Ok(shape)
+        Ok(Self(few))
     }
 
     /// Number of elements; 1 for a scalar.
@@ -52,7 +46,7 @@ impl Shape {
 
     /// Number of axes.
     pub fn rank(&self) -> usize {
-        self.rank
+        self.0.len()
     }
 
     /// Rows and width when all axes but the last are taken together: `[b, t, d]` is `(b·t, d)`.
@@ -66,8 +60,8 @@ impl Shape {
     /// The same shape with another last axis.
     #[must_use]
     pub fn with_last(mut self, width: usize) -> Self {
-        if self.rank > 0 {
-            self.dims[self.rank - 1] = width;
+        if let Some(last) = self.0.last_mut() {
+            *last = width;
         }
         self
     }
@@ -78,17 +72,17 @@ impl Shape {
     /// More than six axes, or more elements than memory can hold.
     pub fn with_axis(&self, width: usize) -> Result<Self> {
         let mut dims = [width; MAX_RANK + 1];
-        dims[..self.rank].copy_from_slice(self);
-        Self::new(&dims[..=self.rank])
+        dims[..self.rank()].copy_from_slice(self);
+        Self::new(&dims[..=self.rank()])
     }
 
     /// Strides, in elements, of this shape in row-major order.
     pub(crate) fn strides(&self) -> [usize; MAX_RANK] {
         let mut strides = [0; MAX_RANK];
         let mut step = 1;
-        for axis in (0..self.rank).rev() {
+        for (axis, dim) in self.iter().enumerate().rev() {
             strides[axis] = step;
-            step *= self.dims[axis];
+            step *= dim;
         }
         strides
     }
@@ -98,9 +92,9 @@ impl Shape {
     /// # Errors
     /// An axis whose lengths differ and neither is 1.
     pub fn broadcast(op: &'static str, a: &Shape, b: &Shape) -> Result<Self> {
-        let rank = a.rank.max(b.rank);
+        let rank = a.rank().max(b.rank());
         let mut dims = [1; MAX_RANK];
-        let from_end = |s: &Shape, i: usize| if i < s.rank { s.dims[s.rank - 1 - i] } else { 1 };
+        let from_end = |s: &Shape, i: usize| if i < s.rank() { s[s.rank() - 1 - i] } else { 1 };
         for i in 0..rank {
             dims[rank - 1 - i] = match (from_end(a, i), from_end(b, i)) {
                 (x, y) if x == y => x,
@@ -116,7 +110,7 @@ impl Shape {
 impl Deref for Shape {
     type Target = [usize];
     fn deref(&self) -> &[usize] {
-        &self.dims[..self.rank]
+        &self.0
     }
 }
 

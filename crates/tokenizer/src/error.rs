@@ -8,7 +8,7 @@
 //!
 //! let error = Tokenizer::bytes().fits(100).unwrap_err();
 //! assert_eq!(error.to_string(), "tokenizer: has 256 ids (largest 255), the model's vocab is 100; use the tokenizer \
-//!     the model was trained with, or set the config's vocab to at least 256");
+//!     the model was trained with, or give a model that is yet to be trained a vocab of at least 256");
 //! ```
 
 use std::fmt;
@@ -131,7 +131,7 @@ impl fmt::Display for Error {
             Error::TooLarge { tokenizer, model } => write!(
                 f,
                 "tokenizer: has {tokenizer} ids (largest {}), the model's vocab is {model}; use the tokenizer the model \
-                 was trained with, or set the config's vocab to at least {tokenizer}",
+                 was trained with, or give a model that is yet to be trained a vocab of at least {tokenizer}",
                 tokenizer.saturating_sub(1)
             ),
             Error::Library { doing, problem } => {

@@ -9,7 +9,7 @@ use common::ids;
 use formwork::{
     ModelConfig, Pass, Positions, Result, Seed, Source, TokenModel, Transformer, Weight,
     kernels::blocks::Format,
-    module::{Given, Held, Spec, config, held},
+    module::{Given, Held, Precision, Spec, config, held},
     params, presets,
     quant::{self, Report},
     train::{Batch, Trainer},
@@ -35,8 +35,10 @@ fn lora() -> LoraConfig {
     LoraConfig { rank: 3, alpha: 6.0, targets: ["attn.q", "attn.v", "ffn.down"].map(String::from).into() }
 }
 
+/// With activations as they are, so that a difference comes from the weights' blocks alone.
 fn logits(model: &Transformer) -> Result<Vec<f32>> {
-    model.logits(ids(2, 11, 23).view(), Positions::All, &mut Pass::infer())?.to_vec()
+    let mut pass = Pass::infer().in_precision(Precision::Full);
+    model.logits(ids(2, 11, 23).view(), Positions::All, &mut pass)?.to_vec()
 }
 
 /// Name and bytes of every matrix that is in blocks.

@@ -17,6 +17,7 @@ use formwork::{
     TokenModel, Transformer,
     generate::Session,
     kernels::{isa, roofline::Roofline},
+    module::CacheType,
     recipes::StoredType,
     with_threads,
 };
@@ -32,21 +33,23 @@ use crate::{
     interrupt,
     number::binary,
     output::{Output, Progress, Style},
+    settings::{cache_arg, cache_type},
     table::{Side, Table},
 };
 
 const EXAMPLES: &str = "\
 A preset or a config is filled with random weights, which take the time of any others. --weights is f32 or the name of
 a block format, such as bf16, q8_0 or q4_k; without it, weights are as the file has them, and f32 in a preset.
--p 0 or -n 0 leaves a part out. The roofline is what this machine did in the same minute at most: multiply-adds in
-registers, and bytes from memory.
+--cache-type is how the keys and values of earlier tokens are stored. -p 0 or -n 0 leaves a part out. The roofline is
+what this machine did in the same minute at most: multiply-adds in registers, and bytes from memory.
 
-With --json, the keys are model, weights, threads, kernels (the instruction set), prefill and decode (each with tokens,
-tok_s of every repetition and their median), bytes_per_token (of weights that a written token reads) and roofline
-(clock_ghz, f32_gflops, bf16_gflops, int8_gops, read_gb_s, triad_gb_s).
+With --json, the keys are model, weights, cache (how it stores), threads, kernels (the instruction set), prefill and
+decode (each with tokens, tok_s of every repetition and their median), bytes_per_token (of weights that a written token
+reads) and roofline (clock_ghz, f32_gflops, bf16_gflops, int8_gops, read_gb_s, triad_gb_s).
 
 Examples:
   formwork bench --model smollm2.gguf
+  formwork bench --model smollm2.gguf -p 0 -n 2000 --cache-type bf16
   formwork bench --model smollm2-135m --weights q4_0 -p 512 -n 128 -r 5 --threads 2 --json";
 
 /// The arguments and their help.
@@ -76,6 +79,7 @@ pub(super) fn define(command: Command) -> Command {
                 .value_name("TYPE")
                 .help("The type of the matrices [default: as they are]"),
         )
+        .arg(cache_arg())
         .arg(json_flag("Print a JSON object"))
         .after_help(EXAMPLES)
 }
@@ -91,6 +95,7 @@ fn model_or_preset() -> Arg {
 struct Report<'a> {
     model: &'a str,
     weights: &'static str,
+    cache: CacheType,
     threads: usize,
     kernels: &'static str,
     prefill: Measured,
@@ -113,6 +118,7 @@ struct Plan {
     prompt: usize,
     new: usize,
     repetitions: usize,
+    cache: CacheType,
 }
 
 /// Loads or fills the model, and measures.
@@ -123,6 +129,7 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Result<()> {
         prompt: number("prompt-tokens"),
         new: number("new-tokens"),
         repetitions: number("repetitions"),
+        cache: cache_type(matches).unwrap_or_default(),
     };
     if plan.prompt == 0 && plan.new == 0 {
         return Err(Failure::usage("-p and -n: expected tokens to read or to write, found 0 of both"));
@@ -159,6 +166,7 @@ fn measure<'a>(
     Ok(Report {
         model: name,
         weights: main_type(&model),
+        cache: plan.cache,
         threads,
         kernels: isa::current().name(),
         prefill: timing.part("reading", plan.prompt, |session, ids| session.prompt(&[ids]))?,
@@ -194,7 +202,8 @@ impl Timing<'_> {
         let mut tok_s = Vec::new();
         if count > 0 {
             let ids = tokens(count, self.model.vocab());
-            let mut session = Session::new(self.model, 1, count)?.cancelled_by(self.stop.clone());
+            let session = Session::new(self.model, 1, count)?.cached_in(self.plan.cache)?;
+            let mut session = session.cancelled_by(self.stop.clone());
             for turn in 0..=self.plan.repetitions {
                 session.truncate(0, 0)?;
                 let begin = Instant::now();
@@ -216,8 +225,8 @@ impl Timing<'_> {
 }
 
 fn show(report: &Report<'_>, out: &mut Output) -> Result<()> {
-    let Report { model, weights, threads, kernels, .. } = report;
-    out.line(format_args!("{model}, {weights}, {threads} threads, {kernels}"))?;
+    let Report { model, weights, cache, threads, kernels, .. } = report;
+    out.line(format_args!("{model}, {weights}, {threads} threads, {kernels}, cache in {cache}"))?;
     let mut table = Table::headed([
         ("", Side::Left),
         ("tokens", Side::Right),

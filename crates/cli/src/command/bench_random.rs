@@ -6,7 +6,6 @@
 
 use std::{
     collections::HashMap,
-    fs,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -21,15 +20,10 @@ use formwork::{
     module::{Blocks, Given, Held, Init, Spec, held},
     presets,
     quant::{self, Quantised, Recipe, Role},
-    recipes::{self, LoadOptions, StoredType, Weights},
+    recipes::{self, LoadOptions, Memory, StoredType, Weights},
 };
 
-use crate::{
-    failure::{Failure, Result},
-    number::binary,
-    output::warn,
-    subject,
-};
+use crate::{failure::Result, output::warn, subject};
 
 /// The model that `name` stands for, its matrices in the type `weights`, or as they are.
 pub(super) fn model(name: &str, weights: Option<StoredType>) -> Result<Transformer> {
@@ -214,31 +208,8 @@ fn fits(config: &ModelConfig, source: &Random) -> Result<()> {
             None => 4 * numbers,
         }
     });
-    refuse_more_than_there_is(bytes.sum(), "weights", "choose a smaller model, or fewer bits with --weights")
-}
-
-/// Refuses work that takes more memory than the system says is available, where it says so.
-pub(super) fn refuse_more_than_there_is(needed: u64, what: &str, hint: &str) -> Result<()> {
-    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    match kibibytes(&text, "MemAvailable:") {
-        Some(available) if needed > available => Err(Failure::failed(format_args!(
-            "memory: expected {what} of at most {}, which are available, found {}; {hint}",
-            binary(available),
-            binary(needed)
-        ))),
-        _ => Ok(()),
-    }
-}
-
-/// The most memory that this process has held so far, in bytes; `None` where the system does not tell.
-pub(super) fn peak_bytes() -> Option<u64> {
-    kibibytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM:")
-}
-
-/// A field of a file of `/proc`, in bytes.
-fn kibibytes(text: &str, field: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    let hint = "choose a smaller model, or fewer bits with --weights";
+    Ok(Memory::Available.holds(bytes.sum(), "weights", hint)?)
 }
 
 #[cfg(test)]
@@ -288,17 +259,5 @@ mod tests {
         };
         assert_eq!(bytes(true), bytes(false));
         assert_eq!(bytes(false), 4 * (97 * 576 + 576 * (2 * 576 + 2 * 192 + 3 * 1536) + 3 * 576));
-    }
-
-    #[test]
-    fn a_model_larger_than_memory_is_refused_before_it_is_built() {
-        refuse_more_than_there_is(1 << 20, "weights", "take less").expect("a MiB is there");
-        if Path::new("/proc/meminfo").exists() {
-            let error =
-                refuse_more_than_there_is(u64::MAX, "weights", "take less").expect_err("more than any");
-            assert!(matches!(error, Failure::Failed(text) if text.contains("16.0 EiB; take less")));
-        }
-        assert_eq!(kibibytes("VmPeak: 9 kB\nVmHWM:\t     2 kB\n", "VmHWM:"), Some(2048));
-        assert_eq!(kibibytes("", "VmHWM:"), None);
     }
 }

@@ -10,8 +10,9 @@ use clap::{Arg, ArgMatches, Command, builder::PossibleValuesParser, value_parser
 use formwork::{
     Builder, ModelConfig, Pass, Seed, TokenModel,
     kernels::{isa, roofline::Roofline},
-    model::Description,
+    model::{Outline, TrainingMemory},
     params,
+    recipes::{Memory, peak_memory},
     train::{AdamW, AdamWConfig, TrainPrecision, Update, group_by_rank},
     with_threads,
 };
@@ -21,7 +22,6 @@ use serde::Serialize;
 use crate::{
     command::{
         bench_machine::{Machine, threads, threads_arg, tokens},
-        bench_random::{peak_bytes, refuse_more_than_there_is},
         json_flag, style, text,
     },
     failure::{Failure, Result},
@@ -189,7 +189,7 @@ fn measure<'a>(plan: &Plan<'a>) -> Result<Report<'a>> {
         }
     }
     // Before the roofline, which takes memory of its own.
-    let peak_bytes = peak_bytes();
+    let peak_bytes = peak_memory();
     progress.show("the machine");
     let loss = [phases[0].loss, phases[phases.len() - 1].loss];
     let steps_s = phases.iter().map(Phases::total).collect();
@@ -222,13 +222,12 @@ fn fits(config: &ModelConfig, plan: &Plan<'_>) -> Result<u64> {
             plan.name, config.context, plan.seq
         )));
     }
-    // What a step keeps grows with the tokens of a batch, of which the description has one context.
-    let found = Description::of(&Builder::new(config.clone()));
-    let found = found.map_err(|error| subject::located(plan.name, &error))?;
-    let per_token = (found.training_bytes - 16 * found.parameters) / config.context.max(1) as u64;
-    let needed = 16 * found.parameters + per_token * (plan.batch * plan.seq) as u64;
-    refuse_more_than_there_is(needed, "a training step", "choose a smaller model, --batch or --seq")?;
-    Ok(found.parameters)
+    let builder = Builder::new(config.clone());
+    let located = |error| subject::located(plan.name, &error);
+    let parameters = Outline::of(&builder).map_err(located)?.parameters();
+    let needed = TrainingMemory::of(&builder, [plan.batch, plan.seq]).map_err(located)?.peak();
+    Memory::Available.holds(needed, "a training step", "choose a smaller model, --batch or --seq")?;
+    Ok(parameters)
 }
 
 fn show(report: &Report<'_>, out: &mut Output) -> Result<()> {

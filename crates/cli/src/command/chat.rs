@@ -47,6 +47,7 @@ prompt (the tokens of the conversation) and read (how many of them were not in t
 
 Examples:
   formwork chat --model smollm2.gguf
+  formwork chat --model smollm2.gguf --context 8192 --cache-type q8_0
   echo \"What is the capital of France?\" | formwork chat --model smollm2.gguf --greedy --system \"Answer in one word.\"
   printf '\"\"\"Is this a haiku?\\n\\nAn old silent pond\"\"\"\\n' | formwork chat --model smollm2.gguf";
 

@@ -18,12 +18,13 @@ use crate::{
 
 const EXAMPLES: &str = "\
 FLOPs per token are those of a forward pass, averaged over a full context, a multiplication and an addition
-counted as two. The KV cache is counted at 16 bits per number, training at 32, and so are weights but for those of a
-GGUF file, which stay as the file stores them. A training step is weights, gradients, two moments of AdamW, and
-an estimate of what one full context keeps for its backward pass.
+counted as two. The KV cache is counted at 16 bits per number, with what each --cache-type takes beside it; training at
+32, and so are weights but for those of a GGUF file, which stay as the file stores them. A training step is weights,
+gradients, two moments of AdamW, and an estimate of what one full context keeps for its backward pass.
 
 With --json, the keys are name, config, parameters, parameters_by_part, flops_per_token, kv_bytes_per_token,
-weight_bytes, training_bytes, some more, and with --outline outline: a list of {name, shape, init}.
+kv_bytes_by_type (a list of {cache, bytes_per_token}), weight_bytes, training_bytes, and with --outline outline: a list
+of {name, shape, init}.
 
 Examples:
   formwork describe llama3-70b --outline
@@ -95,10 +96,15 @@ fn totals(found: &Description, config: &ModelConfig, held: &str) -> Table {
     row("parameters", found.parameters, String::new());
     row("FLOPs per token", found.flops_per_token, format!("forward, averaged over a context of {context}"));
     row("weight bytes", found.weight_bytes, format!("{} {held}", binary(found.weight_bytes)));
+    let by_type: Vec<_> = found
+        .kv_bytes_by_type
+        .iter()
+        .map(|of| format!("{} {}", of.cache, binary(of.bytes_per_token)))
+        .collect();
     row(
         "KV bytes per token",
         found.kv_bytes_per_token,
-        format!("{} at 16 bits", binary(found.kv_bytes_per_token)),
+        format!("{} at 16 bits; {}", binary(found.kv_bytes_per_token), by_type.join(", ")),
     );
     row(
         "training bytes",

@@ -33,6 +33,7 @@ seconds prefill_s and decode_s.
 Examples:
   formwork generate --model smollm2.gguf --prompt \"The capital of France is\" --greedy
   formwork generate --model runs/first --prompt \"The\" --temperature 0.8 --top-p 0.95 --stop . --seed 7
+  formwork generate --model smollm2.gguf --prompt \"Once upon a time\" --max-tokens 4000 --cache-type bf16
   formwork generate --model runs/first --prompt 5,17,2 --raw-ids --greedy --json";
 
 /// The arguments and their help.
@@ -91,7 +92,8 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Result<()> {
 
     let stop = interrupt::flag();
     let capacity = prompt.len().saturating_add(request.max_tokens);
-    let mut session = Session::new(&model, 1, capacity)?.cancelled_by(stop.clone());
+    let mut session =
+        Session::new(&model, 1, capacity)?.cached_in(settings.cache)?.cancelled_by(stop.clone());
     let begin = Instant::now();
     session.prompt(&[&prompt]).map_err(|error| match stop.load(Relaxed) {
         true => interrupted(0),

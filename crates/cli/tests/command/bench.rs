@@ -27,11 +27,20 @@ fn a_config_is_filled_and_timed() {
     let args =
         ["bench", "--model", &config, "--weights", "bf16", "-p", "7", "-n", "3", "-r", "2", "--threads", "2"];
     let found = json(&[&args[..], &["--json"]].concat());
-    let expected =
-        ["bytes_per_token", "decode", "kernels", "model", "prefill", "roofline", "threads", "weights"];
+    let expected = [
+        "bytes_per_token",
+        "cache",
+        "decode",
+        "kernels",
+        "model",
+        "prefill",
+        "roofline",
+        "threads",
+        "weights",
+    ];
     assert_eq!(keys(&found), expected);
     assert_eq!((found["model"].as_str(), found["weights"].as_str()), (Some(&*config), Some("bf16")));
-    assert_eq!(found["threads"], 2);
+    assert_eq!((&found["threads"], &found["cache"]), (&2.into(), &"f32".into()));
     for (part, tokens) in [("prefill", 7), ("decode", 3)] {
         let part = &found[part];
         assert_eq!(keys(part), ["median", "tok_s", "tokens"]);
@@ -59,6 +68,9 @@ fn a_model_is_timed_as_it_is_or_in_another_type() {
     };
     check(&[], "f32");
     check(&["--weights", "f16"], "f16");
+    let args = ["bench", "--model", folder.text(), "-p", "5", "-n", "2", "-r", "1", "--cache-type", "q8_0"];
+    assert_eq!(json(&[&args[..], &["--json"]].concat())["cache"], "q8_0");
+    assert!(good(&args).contains("cache in q8_0"));
 }
 
 #[test]
@@ -103,6 +115,7 @@ fn what_cannot_be_timed_is_refused() {
     };
     bench(&["-p", "0", "-n", "0"], 2, &["-p", "-n"]);
     bench(&["--weights", "q9"], 2, &["--weights", "q9", "q8_0"]);
+    bench(&["--cache-type", "q9"], 2, &["--cache-type", "q9", "f32, bf16, q8_0"]);
     bench(&["-r", "0"], 2, &["-r"]);
     bench(&["--threads", "0"], 2, &["--threads"]);
     bench(&["-p", "152"], 1, &["tiny.json", "151", "152", "-p"]);

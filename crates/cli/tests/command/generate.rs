@@ -9,7 +9,7 @@ use formwork::{
 use ndarray::ArrayView2;
 use serde_json::Value;
 
-use crate::support::{Folder, formwork, good, json, letters, tiny};
+use crate::support::{Folder, formwork, good, json, letters, refused, tiny};
 
 /// The likeliest ids, the whole text computed anew for each, without the generator.
 fn by_hand(model: &Transformer, prompt: &[u32], tokens: usize) -> Vec<u32> {
@@ -90,6 +90,32 @@ fn sampling_flags_shape_the_draw() {
     first.sort_unstable();
     first.dedup();
     assert_eq!(first.len(), 23, "none of 26 tokens comes twice under such a penalty: {penalised:?}");
+}
+
+#[test]
+fn a_cache_of_fewer_bits_writes_the_same_until_two_tokens_are_close() {
+    let folder = Folder::model(None);
+    let expected = by_hand(&tiny(26, 7), &[5, 17, 2], 7);
+    let args = [&GREEDY[..], &["--max-tokens", "7"]].concat();
+    for (kind, same) in [("f32", 7), ("bf16", 7), ("q8_0", 2)] {
+        let found = ids(&json(&run(&folder, &[&args[..], &["--cache-type", kind]].concat())));
+        assert_eq!((found.len(), &found[..same]), (7, &expected[..same]), "{kind}");
+    }
+    // What is drawn over a long text shows that numbers were rounded; a file of settings says the same as the flag.
+    let draw = |flags: &[&str]| {
+        let args = ["--raw-ids", "--prompt", "5,17,2", "--temperature", "1", "--seed", "3", "--json"];
+        ids(&json(&run(&folder, &[&args[..], flags].concat())))
+    };
+    let (wide, narrow) = (draw(&[]), draw(&["--cache-type", "q8_0"]));
+    assert_ne!(wide, narrow);
+    folder.file("generation.json", r#"{"cache": "q8_0", "top_k": 3}"#);
+    assert_eq!(draw(&[]), narrow, "sampling flags do not touch it");
+    assert_eq!(draw(&["--cache-type", "f32"]), wide);
+    let bad = [&["generate", "--model", folder.text()][..], &GREEDY, &["--cache-type", "bf8"]].concat();
+    refused(&bad, 2, &["--cache-type", "bf8", "f32, bf16, q8_0"]);
+    folder.file("generation.json", r#"{"cache": "bf8"}"#);
+    let bad = [&["generate", "--model", folder.text()][..], &GREEDY].concat();
+    refused(&bad, 1, &["generation.json: cache: expected one of f32, bf16, q8_0", "did you mean `bf16`"]);
 }
 
 #[test]

@@ -62,6 +62,7 @@ fn describe_has_every_number_in_json() {
         "parameters_by_part",
         "flops_per_token",
         "kv_bytes_per_token",
+        "kv_bytes_by_type",
         "weight_bytes",
         "training_bytes",
     ] {
@@ -70,6 +71,9 @@ fn describe_has_every_number_in_json() {
     assert!(found["outline"].is_null(), "nobody asked for the outline");
     assert_eq!(found["parameters"], 8_030_261_248u64);
     assert_eq!(found["kv_bytes_per_token"], 131_072);
+    let cache = found["kv_bytes_by_type"].as_array().expect("a list");
+    assert_eq!(cache[1], value!({"cache": "bf16", "bytes_per_token": 131_072}));
+    assert!(good(&["describe", "llama3-8b"]).contains("f32 256.0 KiB, bf16 128.0 KiB, q8_0 68.0 KiB"));
     assert_eq!(found["weight_bytes"], 4 * 8_030_261_248u64);
     assert_eq!(found["config"]["blocks"]["layers"], 32);
     let parts = found["parameters_by_part"].as_array().expect("a list");

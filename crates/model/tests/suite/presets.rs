@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use formwork_model::{Builder, Description, ModelConfig, Outline, presets};
+use formwork_model::{Builder, Description, ModelConfig, Outline, module::CacheType, presets};
 
 #[test]
 fn every_preset_has_exactly_the_parameters_of_the_published_model() {
@@ -71,10 +71,12 @@ fn descriptions_have_the_published_numbers() {
         let found = of(preset.name);
         let parts: u64 = found.parameters_by_part.iter().map(|part| part.parameters).sum();
         assert_eq!(parts, found.parameters, "{}", preset.name);
-        assert_eq!(
-            (found.weight_bytes, found.kv_bytes_per_token_f32),
-            (4 * parts, 2 * found.kv_bytes_per_token)
-        );
+        assert_eq!(found.weight_bytes, 4 * parts);
+        let cache = |kind| found.kv_bytes_by_type.iter().find(|of| of.cache == kind).unwrap().bytes_per_token;
+        assert_eq!(cache(CacheType::F32), 2 * found.kv_bytes_per_token);
+        assert_eq!(cache(CacheType::Bf16), found.kv_bytes_per_token);
+        // Every published head is whole blocks wide: 34 bytes for 32 numbers.
+        assert_eq!(cache(CacheType::Q8_0), found.kv_bytes_per_token * 34 / 64, "{}", preset.name);
         // Two operations per parameter, except that an untied table is only looked up; attention comes on top.
         let config = (preset.config)();
         let scores = config

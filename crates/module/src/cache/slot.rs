@@ -52,6 +52,11 @@ impl Slot {
         self.dims
     }
 
+    /// Bytes of keys and values.
+    pub(super) fn bytes(&self) -> usize {
+        self.k.bytes() + self.v.bytes()
+    }
+
     pub(super) fn write(&mut self, [k, v]: [&Tensor; 2], place: &Placement<'_>) -> Result<()> {
         self.k.write(k, place)?;
         self.v.write(v, place)
@@ -71,6 +76,13 @@ impl Slot {
 }
 
 impl Memory {
+    fn bytes(&self) -> usize {
+        match self {
+            Memory::Plain(storage) => storage.len() * storage.dtype().bytes(),
+            Memory::Blocks(blocks) => blocks.data.len(),
+        }
+    }
+
     fn contents(&self, dims: &[usize; 4]) -> Result<CacheTensor> {
         match self {
             Memory::Plain(storage) => Ok(CacheTensor::Plain(Tensor::from_storage(storage.clone(), 0, dims)?)),

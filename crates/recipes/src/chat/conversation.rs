@@ -16,7 +16,7 @@ use formwork_module::{Error, Result, TokenModel};
 use formwork_tokenizer::Tokenizer;
 
 use super::{ChatTemplate, Message, Next, Role, guard::Markers};
-use crate::Decode;
+use crate::{Decode, vocabulary};
 
 /// What happens when a conversation no longer fits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,8 +32,8 @@ pub enum Overflow {
 /// How a [`Chat`] behaves.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How answers are chosen, and where they end. The tokenizer's own ends of a text or a turn end an answer too,
-    /// unless [`ends`](Self::ends) says otherwise.
+    /// How answers are chosen, where they end, and how the cache stores. The tokenizer's own ends of a text or a turn end
+    /// an answer too, unless [`ends`](Self::ends) says otherwise.
     pub settings: Settings,
     /// Which tokens end an answer.
     pub ends: Ends,
@@ -110,7 +110,7 @@ impl<'m> Chat<'m> {
         template: ChatTemplate,
         options: &Options,
     ) -> Result<Self> {
-        tokenizer.fits(model.vocab()).map_err(Error::external)?;
+        vocabulary::fits(tokenizer, model.vocab())?;
         let mut settings = options.settings.clone();
         if options.ends == Ends::All {
             settings.end.extend(&tokenizer.special().end);
@@ -118,7 +118,7 @@ impl<'m> Chat<'m> {
             settings.end.dedup();
         }
         settings.request()?;
-        let mut session = Session::new(model, 1, options.capacity)?;
+        let mut session = Session::new(model, 1, options.capacity)?.cached_in(settings.cache)?;
         if let Some(flag) = &options.cancel {
             session = session.cancelled_by(flag.clone());
         }

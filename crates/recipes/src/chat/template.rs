@@ -30,7 +30,7 @@ use std::{
     sync::Arc,
 };
 
-use formwork_module::{Error, Result};
+use formwork_module::{At, Error, Result};
 use formwork_tokenizer::{Tokenizer, config};
 use minijinja::{AutoEscape, Environment, ErrorKind, Value, syntax::SyntaxConfig, value::Serde};
 
@@ -64,6 +64,8 @@ pub struct ChatTemplate {
     variables: BTreeMap<String, serde_json::Value>,
     /// Every text in the template's code: what it may look for in a content.
     literals: Arc<[String]>,
+    /// The file that it stands in, for messages.
+    file: Option<Arc<str>>,
 }
 
 impl ChatTemplate {
@@ -103,7 +105,7 @@ impl ChatTemplate {
         environment.set_fuel(Some(STEPS));
         guarded(|| environment.add_template_owned(NAME, prepared.source))?.map_err(explain)?;
         let literals = prepared.literals.into();
-        Ok(Self { source, environment, variables: BTreeMap::new(), literals })
+        Ok(Self { source, environment, variables: BTreeMap::new(), literals, file: None })
     }
 
     /// The source of the template in a `tokenizer_config.json`, if it has one: of several the one named `default`.
@@ -131,6 +133,21 @@ impl ChatTemplate {
     #[must_use]
     pub fn with(mut self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
         self.variables.insert(name.into(), value.into());
+        self
+    }
+
+    /// Names the file that the template stands in, for what goes wrong when it is used.
+    ///
+    /// ```
+    /// use formwork_recipes::chat::{ChatTemplate, Next};
+    /// let template = ChatTemplate::new("{{ raise_exception('no') }}")?.of_file("chat_template.jinja");
+    /// let error = template.render(&[], Next::Nothing).unwrap_err().to_string();
+    /// assert!(error.starts_with("chat_template.jinja: chat template: expected"), "{error}");
+    /// # Ok::<(), formwork_module::Error>(())
+    /// ```
+    #[must_use]
+    pub fn of_file(mut self, file: impl fmt::Display) -> Self {
+        self.file = Some(file.to_string().into());
         self
     }
 
@@ -170,8 +187,16 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// A conversation that the template refuses, with its own words; an error in the template, with the line; one that
-    /// does not end.
+    /// does not end. Each names the template's file, if that is known ([`of_file`](Self::of_file)).
     pub fn render(&self, messages: &[Message], next: Next) -> Result<String> {
+        let rendered = self.rendered(messages, next);
+        match &self.file {
+            Some(file) => rendered.in_file(file),
+            None => rendered,
+        }
+    }
+
+    fn rendered(&self, messages: &[Message], next: Next) -> Result<String> {
         let contents: u64 = messages.iter().map(|message| message.content.len() as u64).sum();
         let steps =
             STEPS + messages.len() as u64 * STEPS_PER_MESSAGE + contents.saturating_mul(STEPS_PER_BYTE);

@@ -21,11 +21,16 @@ use crate::{
     files::{Files, SIDECAR, parsed},
     gguf::{self, FILES, ROPE_FREQS, STORED, is_about, type_of, value},
     layout::{CONFIG_FILE, Layout as Kind, PUBLISHED_FILE, TOKENIZER_FILE},
-    manner, vocabulary,
+    manner,
+    settings::{self, GENERATION_FILE},
+    vocabulary,
 };
 
 /// The key under which the specification keeps a `tokenizer.json`.
 pub(super) const HUGGINGFACE: &str = "tokenizer.huggingface.json";
+
+/// The key of the vocabulary itself.
+const TOKENS: &str = "tokenizer.ggml.tokens";
 
 /// Writes the file.
 pub(super) fn write(source: &Converted, path: &Path, options: &Convert) -> Result<Conversion> {
@@ -191,6 +196,9 @@ fn tokenizer(source: &Converted, metadata: &mut Metadata, notes: &mut Vec<String
             )),
         }
     }
+    if metadata.contains(TOKENS) {
+        ends(source, metadata)?;
+    }
     if let Some(template) = manner::in_folder(&source.opened)?.0 {
         metadata.set(manner::TEMPLATE_KEY, template);
     }
@@ -222,20 +230,58 @@ fn ids(files: &Files, metadata: &mut Metadata) -> Result<()> {
         ("eos_token_id", "eos_token_id"),
         ("pad_token_id", "padding_token_id"),
     ];
-    for file in ["generation_config.json", PUBLISHED_FILE] {
-        let json = files.get(file).map(|bytes| parsed(bytes, file)).transpose()?;
-        for (name, key) in known {
-            let key = format!("tokenizer.ggml.{key}");
-            let id = json.as_ref().and_then(|json| json.get(name)).and_then(|id| match id {
-                Json::Array(several) => several.first()?.as_u64(),
-                one => one.as_u64(),
-            });
-            if let Some(id) = id.and_then(|id| u32::try_from(id).ok())
-                && !metadata.contains(&key)
-            {
-                metadata.set(key, id);
-            }
+    for (name, key) in known {
+        let key = format!("tokenizer.ggml.{key}");
+        let places = [(settings::PUBLISHED_FILE, name), (PUBLISHED_FILE, name)];
+        if let Some(&id) = named(files, &places)?.first()
+            && !metadata.contains(&key)
+        {
+            metadata.set(key, id);
         }
+    }
+    Ok(())
+}
+
+/// The ids that stand at the first of these places, a file and a field in it, that has any: one id or a list.
+fn named(files: &Files, places: &[(&str, &str)]) -> Result<Vec<u32>> {
+    for (file, field) in places {
+        let json = files.get(file).map(|bytes| parsed(bytes, file)).transpose()?;
+        let several = match json.as_ref().and_then(|json| json.get(field)) {
+            Some(Json::Array(several)) => several.as_slice(),
+            Some(one) => std::slice::from_ref(one),
+            None => &[],
+        };
+        let ids: Vec<u32> = several.iter().filter_map(|id| u32::try_from(id.as_u64()?).ok()).collect();
+        if !ids.is_empty() {
+            return Ok(ids);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// The end of a text as the settings of generation have it now.
+///
+/// The token that the tokenizer calls its end stays while it is one of theirs. Otherwise the first of theirs takes its
+/// place, or other readers would go on where the folder ends. Where the end is put behind every text that is encoded, it
+/// has to stay for that; then theirs ends a turn.
+fn ends(source: &Converted, metadata: &mut Metadata) -> Result<()> {
+    const END: &str = "eos_token_id";
+    let files = &source.opened.files;
+    let mut places = vec![(GENERATION_FILE, "end"), (settings::PUBLISHED_FILE, END)];
+    // Elsewhere a config may name the end of the model that this one was tuned from; here it was made from metadata.
+    places.extend(files.get(SIDECAR).map(|_| (PUBLISHED_FILE, END)));
+    let mut chosen = named(files, &places)?;
+    chosen.retain(|id| (*id as usize) < source.config.vocab);
+    let Some(&first) = chosen.first() else { return Ok(()) };
+    let key = |name: &str| format!("tokenizer.ggml.{name}");
+    let is_framed = metadata.get(&key("add_eos_token")).and_then(Value::as_bool) == Some(true);
+    let place = if is_framed { "eot_token_id" } else { END };
+    let is_chosen = |name: &str| {
+        let found = metadata.get(&key(name)).and_then(Value::as_u64);
+        found.is_some_and(|found| chosen.iter().any(|id| u64::from(*id) == found))
+    };
+    if !is_chosen(END) && !is_chosen(place) {
+        metadata.set(key(place), first);
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use ndarray::{ArrayViewD, Axis, IxDyn, Zip};
 
 use super::{exactly, fresh, map, map2, pool_of, shaped};
 use crate::{
-    Error, GradSink, Kind, Op, Outputs, Result, Saved, Scalar, Shape, Tensor, dispatch, shape::MAX_RANK,
+    Error, GradSink, Kind, Op, Outputs, Result, Saved, Scalar, Shape, Tensor, dispatch, few::MAX_RANK,
 };
 
 /// An elementwise op of two tensors whose shapes broadcast, axes aligned at the end.

@@ -6,7 +6,7 @@ use super::{
     arithmetic::{copy_permuted, give_sum},
     exactly, shaped,
 };
-use crate::{Axes, Error, GradSink, Op, Outputs, Result, Saved, Shape, Tensor, dispatch, shape::MAX_RANK};
+use crate::{Axes, Error, GradSink, Op, Outputs, Result, Saved, Shape, Tensor, dispatch, few::MAX_RANK};
 
 /// Another view of a tensor's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
