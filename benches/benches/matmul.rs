@@ -13,6 +13,9 @@ use formwork_benches::{check, is_test, numbers, print_roofline};
 use gemm_common::Parallelism;
 use ndarray::{ArrayView2, ArrayViewMut2, ShapeBuilder, linalg::general_mat_mul};
 
+#[path = "matmul/odd.rs"]
+mod odd;
+
 /// Rows of the output, columns of the output, inner length.
 const SHAPES: [(&str, usize, usize, usize); 8] = [
     ("odd", 37, 101, 67),
@@ -33,6 +36,8 @@ enum Turn {
     Nn,
     /// `dyᵀ·x`: the gradient of the weight.
     Tn,
+    /// `xᵀ·Wᵀ`: no layer needs it.
+    Tt,
 }
 
 fn operands<'a>(
@@ -45,6 +50,7 @@ fn operands<'a>(
         Turn::Nt => (Mat::row_major(a, m, k), Mat::row_major(b, n, k).transposed()),
         Turn::Nn => (Mat::row_major(a, m, k), Mat::row_major(b, k, n)),
         Turn::Tn => (Mat::row_major(a, k, m).transposed(), Mat::row_major(b, k, n)),
+        Turn::Tt => (Mat::row_major(a, k, m).transposed(), Mat::row_major(b, n, k).transposed()),
     }
 }
 
@@ -105,6 +111,7 @@ fn split(peer: Peer, to: &mut [f32], a: Mat<'_, f32>, b: Mat<'_, f32>) {
 
 fn bench(c: &mut Criterion) {
     print_roofline();
+    odd::sweep();
     let mut group = c.benchmark_group("matmul");
     group.sample_size(10);
     for &(name, m, n, k) in if is_test() { &SHAPES[..3] } else { &SHAPES[..] } {

@@ -124,6 +124,40 @@ thread_local! {
     static FORCED: Cell<Option<Isa>> = const { Cell::new(None) };
 }
 
+/// A word in `FORMWORK_KERNELS` that names no set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownIsa(String);
+
+impl std::fmt::Display for UnknownIsa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let known = "scalar, avx2, avx512 or avx512dot";
+        write!(
+            f,
+            "FORMWORK_KERNELS: expected {known}, found {:?}; unset it for the best that this CPU has",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for UnknownIsa {}
+
+/// What `FORMWORK_KERNELS` asks for now, or the best below it that the CPU has; without it the best of the CPU.
+///
+/// A program asks at its start to report a mistake, before a product panics over it.
+///
+/// # Errors
+/// A word that names no set.
+pub fn from_env() -> Result<Isa, UnknownIsa> {
+    match std::env::var_os("FORMWORK_KERNELS") {
+        Some(word) => named_by(&word.to_string_lossy()),
+        None => Ok(Isa::detected()),
+    }
+}
+
+fn named_by(word: &str) -> Result<Isa, UnknownIsa> {
+    Isa::named(word).map(|isa| isa.min(Isa::detected())).ok_or_else(|| UnknownIsa(word.to_owned()))
+}
+
 /// The set that [`dispatch`] uses on this thread now: the innermost [`with`], else `FORMWORK_KERNELS`, else the
 /// best of the CPU.
 ///
@@ -131,14 +165,9 @@ thread_local! {
 /// If `FORMWORK_KERNELS` holds another word than `scalar`, `avx2`, `avx512` or `avx512dot`.
 pub fn current() -> Isa {
     static DEFAULT: OnceLock<Isa> = OnceLock::new();
-    FORCED.get().unwrap_or_else(|| {
-        *DEFAULT.get_or_init(|| match std::env::var("FORMWORK_KERNELS") {
-            Ok(name) => Isa::named(&name)
-                .unwrap_or_else(|| panic!("FORMWORK_KERNELS: expected scalar, avx2, avx512 or avx512dot, found {name}; unset it for the best"))
-                .min(Isa::detected()),
-            Err(_) => Isa::detected(),
-        })
-    })
+    FORCED
+        .get()
+        .unwrap_or_else(|| *DEFAULT.get_or_init(|| from_env().unwrap_or_else(|unknown| panic!("{unknown}"))))
 }
 
 /// Runs `f` with [`dispatch`] held to `isa`, or to the best below it that the CPU has; for tests and comparisons.
@@ -207,6 +236,15 @@ pub fn sum_lanes<T: Element>(lanes: [T; LANES]) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_set_is_named_by_its_word_and_others_are_refused() {
+        for isa in Isa::available() {
+            assert_eq!(named_by(isa.name()), Ok(isa));
+        }
+        let error = named_by("avx3").expect_err("no such set").to_string();
+        assert!(error.contains("\"avx3\"") && error.contains("avx512dot"), "{error}");
+    }
 
     #[test]
     fn a_forced_set_is_told_to_the_body_and_then_forgotten() {

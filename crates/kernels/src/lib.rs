@@ -39,6 +39,7 @@ pub mod matmul;
 pub mod memory;
 pub mod norm;
 pub mod packed;
+mod prefetch;
 mod reduce;
 pub mod rng;
 pub mod roofline;

@@ -3,7 +3,8 @@
 //! `A` is `[rows, depth]`, `B` is `[depth, cols]`, `out` is `[rows, cols]`; a transposition is a [`Mat`] with its
 //! strides exchanged, and costs nothing. A linear layer is `y = x·Wᵀ`, its adjoints are `dy·W` and `dyᵀ·x`.
 //!
-//! One of two paths does the work, chosen by shape and strides alone:
+//! One of three paths does the work, chosen by shape and strides alone:
+//! - plain loops, for what is so small or so shallow that nothing can be prepared for it;
 //! - up to eight rows against `Wᵀ` (up to 16 if `W` is large), which is what decoding does, or a few columns: dot
 //!   products of rows as they lie, which give a row the same bits alone and in the batch;
 //! - everything else: tiles in registers over panels packed for them, compiled for each instruction set.
@@ -31,6 +32,7 @@ pub(crate) mod bf16;
 pub(crate) mod grid;
 mod numbers;
 mod panels;
+mod plain;
 mod plan;
 mod product;
 mod reference;
@@ -124,6 +126,11 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// One product.
+    fn one<T>(out: &MatMut<'_, T>) -> Self {
+        Batch { count: 1, a_step: 0, b_step: 0, out_step: out.data.len() }
+    }
+
     /// The batch of the transposed products.
     fn exchanged(self) -> Self {
         Batch { a_step: self.b_step, b_step: self.a_step, ..self }
@@ -137,8 +144,8 @@ impl Batch {
 /// # Panics
 /// If the shapes do not fit each other or a matrix reaches past its data.
 pub fn matmul<T: Element>(out: MatMut<'_, T>, a: Mat<'_, T>, b: Mat<'_, T>, alpha: T, write: Write) {
-    let out_step = out.data.len();
-    matmul_batched(out, a, b, alpha, write, Batch { count: 1, a_step: 0, b_step: 0, out_step });
+    let batch = Batch::one(&out);
+    matmul_batched(out, a, b, alpha, write, batch);
 }
 
 /// [`matmul`] for `batch.count` products; the matrices describe the first one and hold the data of all.
@@ -154,18 +161,15 @@ pub fn matmul_batched<T: Element>(
     batch: Batch,
 ) {
     let Some(first) = first(out, &a, &b, alpha, write, &batch) else { return };
-    if rows::take(&first) {
-        // Few columns are few rows of the transposed product.
+    // Few columns are few rows of the transposed product.
+    if plain::take(&first) {
+        let exchange = plain::exchange(&first);
+        // SAFETY: `in_parts` hands out parts of a product all of which `first` showed to lie within its data.
+        in_parts(first, batch, exchange, |part| unsafe { plain::run(part) });
+    } else if rows::take(&first) {
         let exchange = first.rows > first.cols && !rows::few(&first);
-        let (first, batch) = if exchange { (first.exchanged(), batch.exchanged()) } else { (first, batch) };
-        let plan = Plan::of(batch.count, first.rows, first.cols, first.depth);
-        parallel(plan.tasks(), |task| {
-            for part in plan.parts(task) {
-                // SAFETY: `first` showed that every matrix of every product lies within its data; the plan's parts
-                // lie within the product and no two of them share an element of an output.
-                unsafe { rows::run(first.of_batch(&batch, part.index).tile(0..first.rows, part.cols)) };
-            }
-        });
+        // SAFETY: as above; the strides are those that `take` saw.
+        in_parts(first, batch, exchange, |part| unsafe { rows::run(part) });
     } else {
         // SAFETY: the current instruction set is one that the CPU has; the rest as above.
         unsafe { panels::batch(numbers::Plain::<T>::on(isa::current()), first, &batch) };
@@ -190,32 +194,32 @@ pub fn matmul_batched<T: Element>(
 /// assert_eq!(out, [3.5]);
 /// ```
 pub fn matmul_bf16(out: MatMut<'_, f32>, a: Mat<'_, f32>, b: Mat<'_, f32>, alpha: f32, write: Write) {
-    let out_step = out.data.len();
-    matmul_bf16_batched(out, a, b, alpha, write, Batch { count: 1, a_step: 0, b_step: 0, out_step });
-}
-
-/// [`matmul_bf16`] for `batch.count` products; the matrices describe the first one and hold the data of all.
-///
-/// # Panics
-/// As [`matmul_batched`].
-pub fn matmul_bf16_batched(
-    out: MatMut<'_, f32>,
-    a: Mat<'_, f32>,
-    b: Mat<'_, f32>,
-    alpha: f32,
-    write: Write,
-    batch: Batch,
-) {
+    let batch = Batch::one(&out);
     let Some(first) = first(out, &a, &b, alpha, write, &batch) else { return };
     let isa = isa::current();
-    // SAFETY: the current instruction set is one that the CPU has; `first` showed that every matrix of every product
-    // lies within its data.
+    // SAFETY: the current instruction set is one that the CPU has; `first` showed that every matrix lies within its data.
     unsafe {
         match bf16::Dot::on(isa) {
             Some(dot) => panels::batch(dot, first, &batch),
             None => panels::batch(bf16::Widened::on(isa), first, &batch),
         }
     }
+}
+
+/// Runs `run` on parts of the products of a batch, as they are or transposed, no two of which share an element of an
+/// output.
+fn in_parts<T: Element>(first: Product<T>, batch: Batch, exchange: bool, run: impl Fn(Product<T>) + Sync) {
+    let (first, batch) = if exchange { (first.exchanged(), batch.exchanged()) } else { (first, batch) };
+    if batch.count == 1 && plain::tiny(&first) {
+        run(first);
+        return;
+    }
+    let plan = Plan::of(batch.count, first.rows, first.cols, first.depth);
+    parallel(plan.tasks(), |task| {
+        for part in plan.parts(task) {
+            run(first.of_batch(&batch, part.index).tile(0..first.rows, part.cols));
+        }
+    });
 }
 
 /// The first product of a batch, all of which lie within their data; `None` if there is nothing to write.

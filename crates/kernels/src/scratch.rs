@@ -1,8 +1,9 @@
 //! Working memory that a thread keeps between calls, so that the hot path allocates nothing.
 //!
 //! `with` lends kernels a buffer of junk numbers. Each thread holds a small stack of buffers by element type; a call
-//! takes one, grows it if it must, and puts it back. Sizes follow tiles (and, in the backward pass of attention, one
-//! head's keys), never the whole problem.
+//! takes one, grows it if it must, and puts it back. Sizes follow tiles, never the whole problem, but for the backward
+//! pass of attention, which takes one head's keys, and products whose left operand lies across its depth, which take
+//! some megabytes of it, or the output if that has few columns.
 //!
 //! [`List`] is a `Vec` that goes back to its thread when it is dropped, for the small lists that every pass makes anew:
 //! positions, ranges of rows, ids.

@@ -28,6 +28,8 @@ mod workers;
 use std::cell::Cell;
 use std::sync::OnceLock;
 
+use crate::disjoint::Disjoint;
+
 thread_local! {
     /// The setting of [`with_threads`]; 0 where there is none, [`ALONE`] inside a task.
     static THREADS: Cell<usize> = const { Cell::new(0) };
@@ -82,7 +84,7 @@ pub fn threads() -> usize {
 /// are awake, so give a task at least as much to do. Nothing is allocated.
 ///
 /// # Panics
-/// With the panic of a task, after the tasks that were running have ended; the team stays usable.
+/// With the panic of a task, after the tasks that were running have ended; no other begins, and the team stays usable.
 pub fn parallel(tasks: usize, f: impl Fn(usize) + Sync) {
     #[cfg(feature = "threads")]
     {
@@ -150,14 +152,9 @@ fn same_count<const N: usize>(name: &str, counts: [usize; N]) -> usize {
 
 /// A mutable slice cut into pieces that several threads may hold at once.
 struct Chunks<'a, T> {
-    start: *mut T,
-    len: usize,
+    data: Disjoint<'a, T>,
     chunk: usize,
-    borrow: std::marker::PhantomData<&'a mut [T]>,
 }
-
-// SAFETY: a thread reaches `T`s through `piece` alone, whose contract gives each piece to one thread.
-unsafe impl<T: Send> Sync for Chunks<'_, T> {}
 
 impl<'a, T> Chunks<'a, T> {
     fn of(data: &'a mut [T], chunk: usize) -> Self {
@@ -165,16 +162,11 @@ impl<'a, T> Chunks<'a, T> {
             chunk > 0 || data.is_empty(),
             "for_each_chunk: expected a chunk length of at least 1, found 0"
         );
-        Chunks {
-            start: data.as_mut_ptr(),
-            len: data.len(),
-            chunk: chunk.max(1),
-            borrow: std::marker::PhantomData,
-        }
+        Chunks { data: Disjoint::new(data), chunk: chunk.max(1) }
     }
 
     fn count(&self) -> usize {
-        self.len.div_ceil(self.chunk)
+        self.data.len().div_ceil(self.chunk)
     }
 
     /// # Safety
@@ -182,9 +174,8 @@ impl<'a, T> Chunks<'a, T> {
     #[allow(clippy::mut_from_ref, reason = "disjoint by the contract")]
     unsafe fn piece(&self, i: usize) -> &mut [T] {
         let from = i * self.chunk;
-        let len = self.chunk.min(self.len - from);
-        // SAFETY: within the slice that `of` borrowed, and overlapping no other index.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(from), len) }
+        // SAFETY: pieces of different indices do not overlap.
+        unsafe { self.data.slice(from..self.data.len().min(from + self.chunk)) }
     }
 }
 

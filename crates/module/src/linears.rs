@@ -18,7 +18,7 @@
 
 use formwork_kernels::{
     Dest,
-    packed::{self, Packed, Product},
+    packed::{self, Panels, Product},
     scratch::List,
 };
 use formwork_tensor::ops;
@@ -63,10 +63,11 @@ fn in_panels<const N: usize>(
     if !may_pack(x, pass) {
         return Ok(None);
     }
+    let (rows, _) = x.shape().rows();
     let mut weights = [None; N];
     let mut biases = [const { None }; N];
     for ((weight, bias), (name, layer)) in weights.iter_mut().zip(&mut biases).zip(layers) {
-        let Some(packed) = layer.weight.packed() else { return Ok(None) };
+        let Some(packed) = layer.weight.packed(rows) else { return Ok(None) };
         *weight = Some(packed);
         *bias =
             layer.bias.as_ref().map(|bias| pass.take(bias).and_then(|b| b.compact())).transpose().at(name)?;
@@ -94,7 +95,7 @@ pub fn may_pack(x: &Tensor, pass: &Pass<'_>) -> bool {
 /// Numbers that are not `f32`.
 pub fn packed_products<const N: usize>(
     x: &Tensor,
-    weights: [&Packed; N],
+    weights: [Panels<'_>; N],
     biases: &[Option<Tensor>; N],
 ) -> Result<[Tensor; N]> {
     let x = x.compact()?;

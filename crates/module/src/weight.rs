@@ -5,7 +5,7 @@
 
 use std::fmt::Debug;
 
-use formwork_kernels::packed::Packed;
+use formwork_kernels::packed::Panels;
 use formwork_tensor::ops;
 
 use crate::{Error, Param, Pass, Result, Tensor, Visit};
@@ -39,9 +39,12 @@ pub trait Weight: Debug + Send + Sync {
         None
     }
 
-    /// The numbers in the layout that fast products read, made when first asked for; `None` where the weight has no such
-    /// layout. Only a product in another [`Precision`](crate::Precision) than `Full` may use it.
-    fn packed(&self) -> Option<&Packed> {
+    /// The numbers in the layout that fast products read, for a product of so many rows; `None` where the weight has no
+    /// such layout. Only a product in another [`Precision`](crate::Precision) than `Full` may use it.
+    ///
+    /// The weight chooses when it packs: a first token need not wait until everything is copied.
+    fn packed(&self, rows: usize) -> Option<Panels<'_>> {
+        let _ = rows;
         None
     }
 

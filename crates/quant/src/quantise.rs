@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use formwork_kernels::{Element, blocks::Format, packed::Packed};
+use formwork_kernels::{Element, blocks::Format, packed::Panels};
 use formwork_module::{Blocks, Module, Param, Pass, Tensor, Visit, Weight, weights_mut};
 use formwork_tensor::{Result, dispatch};
 
@@ -193,8 +193,8 @@ impl Weight for ShownElsewhere {
     fn to_dense(&self, pass: &mut Pass<'_>) -> Result<Tensor> {
         self.0.to_dense(pass)
     }
-    fn packed(&self) -> Option<&Packed> {
-        self.0.packed()
+    fn packed(&self, rows: usize) -> Option<Panels<'_>> {
+        self.0.packed(rows)
     }
     fn visit(&self, _: &str, _: &mut dyn Visit) {}
 }

@@ -2,7 +2,10 @@
 
 use std::{
     ops::Deref,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use formwork_kernels::{
@@ -10,7 +13,7 @@ use formwork_kernels::{
         Format,
         multiply::{dense, gather},
     },
-    packed::Packed,
+    packed::{Packed, Panels},
 };
 use formwork_module::{Blocks, Pass, Visit, Weight, may_pack, packed_products};
 use formwork_tensor::{Buffer, DType, Error, Pool, Result, Shape, Tensor, dispatch};
@@ -44,12 +47,17 @@ pub struct Quantised {
     pool: Pool,
 }
 
-/// A matrix in its blocks and, once a product has asked for it, in panels.
+/// A matrix in its blocks and, once products have asked for it, in panels.
 #[derive(Debug)]
 struct Held {
     blocks: Arc<Blocks>,
     packed: OnceLock<Option<Packed>>,
+    /// Whether a product of few rows has been there.
+    used: AtomicBool,
 }
+
+/// Rows of a product that make its panels in passing; with more, making them twice would cost more than it saves.
+const FEW: usize = 8;
 
 /// A weight from the bytes of a file, which may be mapped; `path` is its full name, `shape` is `[out, in]`.
 ///
@@ -68,7 +76,7 @@ impl Quantised {
     /// A weight of a matrix in blocks; rows looked up in it are `f32`, from a pool of its own.
     pub fn new(blocks: Blocks) -> Self {
         let shape = blocks.shape();
-        let matrix = Held { blocks: Arc::new(blocks), packed: OnceLock::new() };
+        let matrix = Held { blocks: Arc::new(blocks), packed: OnceLock::new(), used: AtomicBool::new(false) };
         Self { matrix: Arc::new(matrix), shape, dtype: DType::F32, pool: Pool::new() }
     }
 
@@ -103,7 +111,7 @@ impl Weight for Quantised {
             && bias.is_none_or(|b| **b.shape() == [out] && b.dtype() == x.dtype() && !b.is_tracked());
         if fits
             && may_pack(x, pass)
-            && let Some(packed) = self.packed()
+            && let Some(packed) = self.packed(x.shape().rows().0)
         {
             let bias = bias.map(Tensor::compact).transpose()?;
             let [y] = packed_products(x, [packed], &[bias])?;
@@ -148,15 +156,20 @@ impl Weight for Quantised {
         })
     }
 
-    /// Packed by all threads when first asked for. Pages of a mapped file leave memory then, so that the matrix is not
-    /// held twice; rows that are looked up later bring theirs back.
-    fn packed(&self) -> Option<&Packed> {
+    /// A first product of few rows reads panels made in passing, so that a first token does not wait for memory as
+    /// large as the model. Then all threads pack it; pages of a mapped file leave memory, so that the matrix is not held
+    /// twice, and rows that are looked up later bring theirs back.
+    fn packed(&self, rows: usize) -> Option<Panels<'_>> {
+        let held = &*self.matrix;
+        if rows <= FEW && held.packed.get().is_none() && !held.used.swap(true, Relaxed) {
+            return Panels::passing(matrix(&held.blocks));
+        }
         let pack = || {
-            let packed = Packed::of(matrix(self.blocks()))?;
-            self.blocks().release();
+            let packed = Packed::of(matrix(&held.blocks))?;
+            held.blocks.release();
             Some(packed)
         };
-        self.matrix.packed.get_or_init(pack).as_ref()
+        held.packed.get_or_init(pack).as_ref().map(Panels::from)
     }
 
     fn visit(&self, name: &str, v: &mut dyn Visit) {

@@ -76,16 +76,23 @@ fn full_precision_and_f64_and_a_tape_meet_the_stored_numbers() {
 }
 
 #[test]
-fn the_first_fast_product_packs_and_lets_the_bytes_go() {
-    let (weight, released) = quantised(1, OUT);
-    let clone = weight.clone();
-    for weight in [&weight, &clone, &weight] {
-        weight.apply(&rows(2, 3, DType::F32), None, &mut Pass::infer()).unwrap();
-        assert_eq!(released.load(Relaxed), 1);
+fn many_rows_pack_at_once_and_few_the_second_time_with_the_same_bits() {
+    let x = rows(2, 9, DType::F32);
+    let (many, released) = quantised(1, OUT);
+    let expected = bits(&many.apply(&x, None, &mut Pass::infer()).unwrap());
+    assert_eq!(released.load(Relaxed), 1, "9 rows pack");
+
+    let (few, released) = quantised(1, OUT);
+    let clone = few.clone();
+    let x = x.narrow(0, 0, 3).unwrap();
+    for (weight, times) in [(&few, 0), (&clone, 1), (&few, 1)] {
+        let y = weight.apply(&x, None, &mut Pass::infer()).unwrap();
+        assert_eq!(bits(&y), expected[..3 * OUT]);
+        assert_eq!(released.load(Relaxed), times, "stored bytes are let go once the panels are kept");
     }
     // Stored bytes are still what rows are looked up in, and what is shown.
-    let table = weight.to_dense(&mut full()).unwrap();
-    let row = weight.gather(&[7], &[1], &mut Pass::infer()).unwrap();
+    let table = few.to_dense(&mut full()).unwrap();
+    let row = few.gather(&[7], &[1], &mut Pass::infer()).unwrap();
     assert_eq!(bits(&row), bits(&table.narrow(0, 7, 1).unwrap()));
 }
 

@@ -187,6 +187,9 @@ impl GradSink<'_> {
     }
 
     /// `tensor` as input `i` of a part of the graph that is about to be replayed: its gradients arrive here.
+    ///
+    /// With [`replay`](Self::replay), what an op needs that keeps its inputs alone and computes the rest again in its
+    /// backward.
     pub fn boundary(&self, i: usize, tensor: &Tensor) -> Tensor {
         let mut tensor = tensor.detached();
         tensor.history = self.wants(i).then_some(History::Boundary(i));

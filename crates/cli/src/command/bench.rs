@@ -39,7 +39,7 @@ use crate::{
 
 const EXAMPLES: &str = "\
 A preset or a config is filled with random weights, which take the time of any others. --weights is f32 or the name of
-a block format, such as bf16, q8_0 or q4_k; without it, weights are as the file has them, and f32 in a preset.
+a block format, such as bf16, q8_0 or q4_k; without it, weights are as a GGUF file has them, and f32 otherwise.
 --cache-type is how the keys and values of earlier tokens are stored. -p 0 or -n 0 leaves a part out. The roofline is
 what this machine did in the same minute at most: multiply-adds in registers, and bytes from memory.
 

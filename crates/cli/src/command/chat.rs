@@ -38,9 +38,9 @@ const ANSWER: usize = 512;
 
 const EXAMPLES: &str = "\
 Each line of stdin is a message, each answer streams to stdout; an empty line is passed over, the end of stdin ends the
-conversation. A message of several lines begins and ends with \"\"\". Ctrl-C ends an answer, and between answers the conversation. The model's own chat template is used, and what
-is said never becomes one of its special tokens. When the conversation no longer fits --context, its oldest messages are
-forgotten, with a warning.
+conversation. A message of several lines begins and ends with \"\"\". Ctrl-C ends an answer, and between answers the
+conversation. The model's own chat template is used, and what is said never becomes one of its special tokens. When the
+conversation no longer fits --context, its oldest messages are forgotten, with a warning.
 
 With --json, a line with a JSON object follows each answer instead: ids, text, finish (end, stop, length or cancelled),
 prompt (the tokens of the conversation) and read (how many of them were not in the cache).

@@ -20,7 +20,7 @@ const EXAMPLES: &str = "\
 FLOPs per token are those of a forward pass, averaged over a full context, a multiplication and an addition
 counted as two. The KV cache is counted at 16 bits per number, with what each --cache-type takes beside it; training at
 32, and so are weights but for those of a GGUF file, which stay as the file stores them. A training step is weights,
-gradients, two moments of AdamW, and an estimate of what one full context keeps for its backward pass.
+gradients, two moments of AdamW, and the most that one full context holds at a time, forward and backward.
 
 With --json, the keys are name, config, parameters, parameters_by_part, flops_per_token, kv_bytes_per_token,
 kv_bytes_by_type (a list of {cache, bytes_per_token}), weight_bytes, training_bytes, and with --outline outline: a list

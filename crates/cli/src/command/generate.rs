@@ -23,8 +23,8 @@ use crate::{
 };
 
 const EXAMPLES: &str = "\
-Without --greedy and sampling flags, the settings are the model's own, from its generation_config.json or
-generation.json where its folder has one, else temperature 1 and nothing else. The same seed draws the same text.
+Without --greedy and sampling flags, the settings are the model's own, from the generation_config.json or
+generation.json of its folder or those kept in a GGUF, else temperature 1 and nothing else. The same seed draws the same text.
 Special tokens that are written in the prompt are tokens, and what the model wants before a text is added.
 
 With --json, the keys are ids (the new ones), text (null without a tokenizer), finish (end, stop or length), and the

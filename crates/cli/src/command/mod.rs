@@ -19,7 +19,7 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, ArgMatches, Command, error::ErrorKind};
 
 use crate::{
-    failure::Result,
+    failure::{Failure, Result},
     output::{Output, Style},
 };
 
@@ -51,6 +51,7 @@ const EXAMPLES: &str = "\
 Each command has its own help with an example: formwork generate --help
 
 Results go to stdout, progress and errors to stderr.
+FORMWORK_KERNELS=avx2 (or scalar, avx512, avx512dot) holds the arithmetic to an instruction set; the widest is the default.
 Exit code: 0 done, 1 failed, 2 the command line makes no sense.";
 
 /// Runs the command that the arguments name.
@@ -63,6 +64,7 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>, out: &mut Output) ->
         }
         Err(error) => return Err(error.into()),
     };
+    formwork::kernels::isa::from_env().map_err(Failure::usage)?;
     let (name, matches) = matches.subcommand().expect("clap asks for a command");
     let entry =
         COMMANDS.iter().find(|entry| entry.name == name).expect("clap knows the commands of this table");

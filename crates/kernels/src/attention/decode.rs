@@ -36,6 +36,12 @@ pub(super) fn suits(s: &Shape) -> bool {
     s.queries == 1 || s.queries * s.heads.checked_div(s.kv_heads).unwrap_or(1) <= FEW
 }
 
+/// Keys of each range that a row of `keys` keys is cut into: by its own length alone, so that it has the same bits in
+/// every batch.
+fn range_of(keys: usize) -> usize {
+    keys.div_ceil(CHUNKS).next_multiple_of(TOGETHER).max(CHUNK)
+}
+
 /// [`super::attention`] for few queries a row; sizes are checked.
 pub(super) fn attention<T: Element>(x: &Inputs<'_, T>, out: &ViewMut<'_, T>, lse: &mut [T]) {
     let (s, e) = (&x.shape, x.shape.head_dim);
@@ -44,8 +50,10 @@ pub(super) fn attention<T: Element>(x: &Inputs<'_, T>, out: &ViewMut<'_, T>, lse
     }
     let few = s.queries * (s.heads / s.kv_heads);
     let longest = x.rows.iter().map(|row| row.k.len()).max().unwrap_or(0);
-    let chunk = longest.div_ceil(CHUNKS).next_multiple_of(TOGETHER).max(CHUNK);
-    let chunks = longest.div_ceil(chunk).max(1);
+    // The longest row has the longest ranges, but a shorter one may have more of them.
+    let chunks =
+        x.rows.iter().map(|row| row.k.len().div_ceil(range_of(row.k.len()))).max().unwrap_or(0).max(1);
+    let chunk = range_of(longest);
     let width = e + 2; // of a partial result: maximum, sum, output
     let tasks = s.batch * s.kv_heads * chunks;
     let together = (GRAIN / (2 * e * longest.min(chunk)).max(1)).max(1);
@@ -59,7 +67,8 @@ pub(super) fn attention<T: Element>(x: &Inputs<'_, T>, out: &ViewMut<'_, T>, lse
                         let (at, index) = (task / chunks, task % chunks);
                         let place = Place { batch: at / s.kv_heads, kv_head: at % s.kv_heads };
                         let n = x.rows[place.batch].k.len();
-                        let keys = n.min(index * chunk)..n.min((index + 1) * chunk);
+                        let own = range_of(n);
+                        let keys = n.min(index * own)..n.min((index + 1) * own);
                         let part = |i: usize| {
                             let at = ((at * few + i) * chunks + index) * width;
                             // SAFETY: the parts of this range belong to this task alone, each taken once at a time.

@@ -72,6 +72,21 @@ impl<'r, T: Element> Rows<'r, T> {
     }
 }
 
+/// Calls one of the functions of [`few`] for an instruction set, compiled for what the rows are; AVX2 reads no `Q8_0`,
+/// as [`Rows::of`] knows.
+#[cfg(target_arch = "x86_64")]
+macro_rules! in_registers {
+    ($isa:expr, $word:expr, $avx2:ident, $avx512:ident, $arguments:tt) => {
+        match ($isa, $word) {
+            (Isa::Avx2, few::BF16) => few::$avx2::<{ few::BF16 }> $arguments,
+            (Isa::Avx2, _) => few::$avx2::<{ few::F32 }> $arguments,
+            (_, few::BF16) => few::$avx512::<{ few::BF16 }> $arguments,
+            (_, few::Q8_0) => few::$avx512::<{ few::Q8_0 }> $arguments,
+            _ => few::$avx512::<{ few::F32 }> $arguments,
+        }
+    };
+}
+
 /// `out[i · width + j] = q[i] · k[j]` for `few` queries of `e` numbers.
 ///
 /// # Panics
@@ -96,15 +111,7 @@ pub(super) fn dots<T: Element>(
         let out = few::Out { start: out.as_mut_ptr().cast(), row: width };
         // SAFETY: the instruction set is in use and `T` is f32; sizes are checked above, those of the rows by `direct`
         // or by the slice that `Blocks::rows` has cut.
-        unsafe {
-            return match (isa, word) {
-                (Isa::Avx2, few::BF16) => few::dots256::<{ few::BF16 }>(q, rows, out),
-                (Isa::Avx2, _) => few::dots256::<{ few::F32 }>(q, rows, out),
-                (_, few::BF16) => few::dots512::<{ few::BF16 }>(q, rows, out),
-                (_, few::Q8_0) => few::dots512::<{ few::Q8_0 }>(q, rows, out),
-                _ => few::dots512::<{ few::F32 }>(q, rows, out),
-            };
-        }
+        unsafe { return in_registers!(isa, word, dots256, dots512, (q, rows, out)) }
     }
     for (j, k) in plain(&k).rows(n, e).enumerate() {
         for i in 0..few {
@@ -131,15 +138,7 @@ pub(super) fn mix<T: Element>(
         let p = few::Few { start: p.as_ptr().cast(), count: few, row: width };
         let out = few::Out { start: out.as_mut_ptr().cast(), row: e };
         // SAFETY: as in `dots`.
-        unsafe {
-            return match (isa, word) {
-                (Isa::Avx2, few::BF16) => few::mix256::<{ few::BF16 }>(p, rows, out),
-                (Isa::Avx2, _) => few::mix256::<{ few::F32 }>(p, rows, out),
-                (_, few::BF16) => few::mix512::<{ few::BF16 }>(p, rows, out),
-                (_, few::Q8_0) => few::mix512::<{ few::Q8_0 }>(p, rows, out),
-                _ => few::mix512::<{ few::F32 }>(p, rows, out),
-            };
-        }
+        unsafe { return in_registers!(isa, word, mix256, mix512, (p, rows, out)) }
     }
     for (j, v) in plain(&v).rows(n, e).enumerate() {
         for (i, out) in out.chunks_exact_mut(e.max(1)).take(few).enumerate() {

@@ -13,7 +13,7 @@
 //! ```
 
 use super::{Shape, tile::Matrix};
-use crate::disjoint::Disjoint;
+use crate::{disjoint::Disjoint, prefetch};
 
 /// Elements from one index to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,19 +80,6 @@ fn fused(shape: &Shape) -> (Strides, [usize; 3]) {
     (Strides { batch: queries * token, head: e, token }, [0, heads * e, (heads + kv_heads) * e])
 }
 
-/// Asks for `n` numbers to be near soon; any address will do.
-#[inline(always)]
-fn near<T>(start: *const T, n: usize) {
-    #[cfg(target_arch = "x86_64")]
-    for i in (0..n).step_by(64 / size_of::<T>()) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a hint, which reads nothing that the program sees; SSE is part of x86-64.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(i).cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (start, n);
-}
-
 /// A strided view to read.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a, T> {
@@ -142,7 +129,7 @@ impl<'a, T> View<'a, T> {
     /// look ahead by itself.
     #[inline(always)]
     pub(super) fn prefetch(&self, index: [usize; 3], e: usize) {
-        near(self.row(index, e).as_ptr(), e);
+        prefetch::second(self.row(index, e).as_ptr(), e);
     }
 
     pub(super) fn check(&self, name: &str, dims: [usize; 4]) {

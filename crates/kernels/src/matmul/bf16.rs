@@ -3,7 +3,7 @@
 //! A pair is a `u32` with the even number in its lower half, as the dot product instruction takes it. Rounding is to
 //! the nearest, ties to even; a NaN stays one. A depth that is odd ends in a zero on both sides.
 
-use super::numbers::{Numbers, zero_beyond};
+use super::numbers::{GROUP, Numbers, in_tiles, zero_beyond};
 use super::product::View;
 use super::tile::{self, Tiles};
 use super::transpose::transpose;
@@ -13,6 +13,9 @@ use crate::isa::{self, Isa};
 pub(crate) const PANEL: usize = 64;
 /// Pairs and rows that are rounded before they are transposed: a corner of the first-level cache.
 const BLOCK: usize = 16;
+
+/// What stands in for the odd numbers where a depth ends with an even one.
+static ZEROS: [f32; GROUP] = [0.0; GROUP];
 
 /// Both sides in pairs, for the dot product instruction.
 #[derive(Clone, Copy)]
@@ -52,7 +55,20 @@ impl Numbers for Dot {
         None
     }
 
-    unsafe fn pack_left(&self, from: View<f32>, rows: usize, depth: usize, to: *mut u32, stride: usize) {
+    unsafe fn pack_tiles(&self, from: View<f32>, rows: usize, depth: usize, to: *mut u32, stride: usize) {
+        let mut aside = [0_u32; GROUP];
+        // SAFETY: the caller's promise; `on` gave the instruction set.
+        unsafe {
+            in_tiles(rows, depth.div_ceil(2), (to, stride), |row, step, count| {
+                let even = from.from(row, 2 * step).data;
+                let odd = (2 * step + 1 < depth).then(|| even.add(from.col_stride));
+                interleave(Isa::Avx512Dot, (even, odd), &mut aside[..count]);
+                aside.as_ptr()
+            });
+        }
+    }
+
+    unsafe fn pack_rows(&self, from: View<f32>, rows: usize, depth: usize, to: *mut u32, stride: usize) {
         // SAFETY: the caller's promise; `on` gave the instruction set.
         unsafe { pairs_by_row(Isa::Avx512Dot, from, rows, depth, (to, stride)) }
     }
@@ -99,9 +115,40 @@ impl Numbers for Widened {
         None
     }
 
-    unsafe fn pack_left(&self, from: View<f32>, rows: usize, depth: usize, to: *mut [f32; 2], stride: usize) {
+    unsafe fn pack_tiles(
+        &self,
+        from: View<f32>,
+        rows: usize,
+        depth: usize,
+        to: *mut [f32; 2],
+        stride: usize,
+    ) {
+        let mut aside = [[0.0; 2]; GROUP];
+        // SAFETY: the caller's promise; `on` gave the instruction set.
+        unsafe {
+            in_tiles(rows, depth.div_ceil(2), (to, stride), |row, step, count| {
+                let even = std::slice::from_raw_parts(from.from(row, 2 * step).data, count);
+                let odd = if 2 * step + 1 < depth {
+                    std::slice::from_raw_parts(from.from(row, 2 * step + 1).data, count)
+                } else {
+                    &ZEROS[..count]
+                };
+                isa::dispatch(
+                    #[inline(always)]
+                    |_| {
+                        for ((to, &even), &odd) in aside.iter_mut().zip(even).zip(odd) {
+                            *to = [even, odd].map(|x| f32::from_bits(round(x)));
+                        }
+                    },
+                );
+                aside.as_ptr()
+            });
+        }
+    }
+
+    unsafe fn pack_rows(&self, from: View<f32>, rows: usize, depth: usize, to: *mut [f32; 2], stride: usize) {
         // SAFETY: the caller's promise; `on` gave the instruction set. A row of pairs is twice as many numbers.
-        unsafe { round_by_row(self.isa, from, rows, depth, (to.cast(), 2 * stride)) }
+        unsafe { round_by_row(from, rows, depth, (to.cast(), 2 * stride)) }
     }
 
     unsafe fn pack_right(&self, from: View<f32>, depth: usize, cols: usize, to: *mut u32) {
@@ -113,26 +160,14 @@ impl Numbers for Widened {
 /// Rows of rounded numbers along the depth, an even number of them.
 ///
 /// # Safety
-/// `[rows, depth]` of `from` may be read and so many rows written; the set must be there.
-unsafe fn round_by_row(
-    isa: Isa,
-    from: View<f32>,
-    rows: usize,
-    depth: usize,
-    (to, stride): (*mut f32, usize),
-) {
+/// `[rows, depth]` of `from` may be read and so many rows written.
+unsafe fn round_by_row(from: View<f32>, rows: usize, depth: usize, (to, stride): (*mut f32, usize)) {
     // SAFETY: the caller's promise.
     unsafe {
-        if from.row_stride == 1 {
-            transpose(isa, (from.data, from.col_stride), (to, stride), depth, rows);
-        } else {
-            for row in 0..rows {
-                for k in 0..depth {
-                    *to.add(row * stride + k) = from.at(row, k);
-                }
-            }
-        }
         for row in 0..rows {
+            for k in 0..depth {
+                *to.add(row * stride + k) = from.at(row, k);
+            }
             if !depth.is_multiple_of(2) {
                 *to.add(row * stride + depth) = 0.0;
             }
@@ -187,7 +222,7 @@ pub(crate) fn round_rows(isa: Isa, x: &[f32], depth: usize, to: &mut [u32], stri
         if isa == Isa::Avx512Dot {
             pairs_by_row(isa, from, rows, depth, (to, stride));
         } else {
-            round_by_row(isa, from, rows, depth, (to.cast(), stride));
+            round_by_row(from, rows, depth, (to.cast(), stride));
         }
     }
 }
@@ -205,26 +240,9 @@ pub(crate) unsafe fn pairs_by_row(
 ) {
     // SAFETY: each part is within what the caller vouches for.
     unsafe {
-        if from.row_stride == 1 && from.col_stride != 1 {
-            let mut aside = [[0_u32; PANEL]; BLOCK];
-            for start in (0..rows).step_by(PANEL) {
-                let count = PANEL.min(rows - start);
-                for k in (0..depth).step_by(2 * BLOCK) {
-                    let pairs = (depth - k).div_ceil(2).min(BLOCK);
-                    for (p, aside) in aside.iter_mut().enumerate().take(pairs) {
-                        let even = from.from(start, k + 2 * p).data;
-                        let odd = (k + 2 * p + 1 < depth).then(|| even.add(from.col_stride));
-                        interleave(isa, (even, odd), &mut aside[..count]);
-                    }
-                    let to = to.add(start * stride + k / 2);
-                    transpose(isa, (aside[0].as_ptr(), PANEL), (to, stride), pairs, count);
-                }
-            }
-        } else {
-            for row in 0..rows {
-                let to = std::slice::from_raw_parts_mut(to.add(row * stride), depth.div_ceil(2));
-                pairs_of(isa, from.from(row, 0), depth, to);
-            }
+        for row in 0..rows {
+            let to = std::slice::from_raw_parts_mut(to.add(row * stride), depth.div_ceil(2));
+            pairs_of(isa, from.from(row, 0), depth, to);
         }
     }
 }

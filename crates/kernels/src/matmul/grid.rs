@@ -17,10 +17,15 @@ const DEEP: usize = 4;
 const REGION: usize = 4 << 20;
 /// Columns of a strip: two panels of the widest tiles, 256 KiB a block.
 const STRIP: usize = 128;
+/// Where there would be fewer strips than this, they are a panel wide, so that a thread which is held up leaves the others
+/// something to take over.
+const STRIPS: usize = 8;
 /// Tasks that a product is cut into even if packing is then repeated, as long as each has [`WORTH`] multiplications of
 /// numbers or of pairs.
 const TASKS: usize = 4;
 const WORTH: usize = 1 << 19;
+/// Multiplications that every task has, where there are as many: a few microseconds.
+const GRAIN: usize = 1 << 17;
 /// The rows for which a block is packed again at ease, and those for which it is packed again for want of tasks.
 const EASY: usize = 512;
 const FEW: usize = 48;
@@ -98,7 +103,8 @@ pub(crate) fn regions(shape: Shape, bytes: usize) -> [Pieces; 2] {
 pub(crate) fn grid(shape: Shape) -> [Pieces; 2] {
     let Shape { rows, cols, tile, unit, .. } = shape;
     let wanted = (shape.work() / WORTH).min(TASKS);
-    let mut strips = cols.div_ceil(STRIP);
+    let width = if cols.div_ceil(STRIP) < STRIPS { STRIP / 2 } else { STRIP };
+    let mut strips = cols.div_ceil(width).min((shape.work() / GRAIN).max(1));
     if wanted > 1 {
         // An even number is shared evenly by two threads.
         strips = strips.next_multiple_of(2);

@@ -5,16 +5,24 @@
 //! are copied so that it is.
 
 use super::product::View;
-use super::tile::{Tiled, Tiles, prefetch};
+use super::tile::{self, Tiled, Tiles};
 use super::transpose::transpose;
 use crate::{
     Element,
     isa::{self, Isa},
+    prefetch,
 };
 use std::marker::PhantomData;
 
 /// Bytes that may be read across as well as along: few pages, in a second-level cache.
 const SMALL: usize = 1 << 16;
+
+/// Rows of a step that are packed together: several lines that are read, and as many places of memory to write to as a
+/// first-level cache keeps at once.
+pub(crate) const GROUP: usize = 16 * tile::ROWS;
+
+/// Steps and rows that are asked for ahead: they are far apart, and no cache foresees where the next one is.
+const AHEAD: usize = 8;
 
 /// A kind of numbers on one instruction set.
 pub(crate) trait Numbers: Copy + Send + Sync {
@@ -40,11 +48,25 @@ pub(crate) trait Numbers: Copy + Send + Sync {
     /// Where tiles can read the right operand as it lies, in registers that end within it.
     fn right_in_place(from: View<Self::Out>) -> Option<View<Self::Right>>;
 
+    /// Rows of the left operand in tiles: a step of a tile is [`tile::ROWS`] rows side by side, its steps follow one another,
+    /// and row `r`, the first of a tile, begins `r · stride` steps in. The rows of `from` are side by side as well.
+    ///
+    /// # Safety
+    /// `[rows, depth]` of `from` may be read and so many tiles written.
+    unsafe fn pack_tiles(
+        &self,
+        from: View<Self::Out>,
+        rows: usize,
+        depth: usize,
+        to: *mut Self::Left,
+        stride: usize,
+    );
+
     /// Rows of the left operand with contiguous steps, `stride` steps from one to the next.
     ///
     /// # Safety
     /// `[rows, depth]` of `from` may be read and so many rows written.
-    unsafe fn pack_left(
+    unsafe fn pack_rows(
         &self,
         from: View<Self::Out>,
         rows: usize,
@@ -95,21 +117,22 @@ impl<T: Element + Tiled> Numbers for Plain<T> {
         (from.col_stride == 1).then_some(from)
     }
 
-    unsafe fn pack_left(&self, from: View<T>, rows: usize, depth: usize, to: *mut T, stride: usize) {
-        // SAFETY: the caller's promise; `on` gave the instruction set.
+    unsafe fn pack_tiles(&self, from: View<T>, rows: usize, depth: usize, to: *mut T, stride: usize) {
+        // SAFETY: the caller's promise.
         unsafe {
-            if from.row_stride == 1 {
-                // Some rows at a time, so that a page is written more than a line at once.
-                for r in (0..rows).step_by(64) {
-                    let across = (from.from(r, 0).data, from.col_stride);
-                    transpose(self.isa, across, (to.add(r * stride), stride), depth, (rows - r).min(64));
-                }
-            } else {
-                for row in 0..rows {
-                    for k in 0..depth {
-                        *to.add(row * stride + k) = from.at(row, k);
-                    }
-                }
+            in_tiles(rows, depth, (to, stride), |row, step, count| {
+                let ahead = from.from(row, step + AHEAD).data;
+                prefetch::first(ahead, count);
+                from.from(row, step).data
+            });
+        }
+    }
+
+    unsafe fn pack_rows(&self, from: View<T>, rows: usize, depth: usize, to: *mut T, stride: usize) {
+        for row in 0..rows {
+            for k in 0..depth {
+                // SAFETY: the caller's promise.
+                unsafe { *to.add(row * stride + k) = from.at(row, k) };
             }
         }
     }
@@ -140,20 +163,48 @@ impl<T: Element + Tiled> Numbers for Plain<T> {
     }
 }
 
+/// Rows that lie side by side in a step, into the tiles of [`Numbers::pack_tiles`]; `source` says where some rows of a step
+/// are, at most [`GROUP`].
+///
+/// # Safety
+/// So many rows may be read wherever `source` says, and all tiles written.
+#[inline(always)]
+pub(crate) unsafe fn in_tiles<L: Copy>(
+    rows: usize,
+    steps: usize,
+    (to, stride): (*mut L, usize),
+    mut source: impl FnMut(usize, usize, usize) -> *const L,
+) {
+    for start in (0..rows).step_by(GROUP) {
+        let count = GROUP.min(rows - start);
+        let whole = count - count % tile::ROWS;
+        for step in 0..steps {
+            let from = source(start, step, count);
+            let to = to.wrapping_add(start * stride + step * tile::ROWS);
+            // SAFETY: the caller's promise.
+            unsafe {
+                for row in (0..whole).step_by(tile::ROWS) {
+                    let numbers = from.add(row).cast::<[L; tile::ROWS]>().read_unaligned();
+                    to.add(row * stride).cast::<[L; tile::ROWS]>().write_unaligned(numbers);
+                }
+                for row in whole..count {
+                    *to.add(whole * stride + row - whole) = *from.add(row);
+                }
+            }
+        }
+    }
+}
+
 /// Contiguous rows into panels.
 ///
 /// # Safety
 /// As [`Numbers::pack_right`].
 #[inline(always)]
 unsafe fn copy_rows<T: Copy>(from: View<T>, depth: usize, cols: usize, to: *mut T, panel: usize) {
-    /// Rows are far apart, and no cache foresees where the next one is.
-    const AHEAD: usize = 8;
     for k in 0..depth {
         let row = from.from(k, 0).data;
         let ahead = from.from(k + AHEAD, 0).data;
-        for c in (0..cols).step_by(64 / size_of::<T>()) {
-            prefetch(ahead.wrapping_add(c));
-        }
+        prefetch::first(ahead, cols);
         for c in (0..cols).step_by(panel) {
             let width = panel.min(cols - c);
             // SAFETY: the caller's promise.

@@ -5,14 +5,15 @@
 //! left operand is read where it lies if its depth is contiguous; else it is packed first, once for all threads. Memory
 //! for both is the threads' own and stays with them.
 //!
-//! Every element is a sum over blocks of the depth, in order, whatever the shape around it: a row or a column has the
-//! same bits in every product of the same depth that comes here.
+//! Every element is a sum over blocks of the depth, in order, whatever the shape around it: a row or a column that is
+//! stored has the same bits in every product of the same depth that comes here. Where it is added to what is there, the
+//! blocks are added one by one or as their sum, which depends on the shape.
 
 use super::Batch;
 use super::grid::{self, Pieces, Shape};
 use super::numbers::Numbers;
 use super::product::{Product, View};
-use super::tile::{Call, Tiles};
+use super::tile::{self, Call, Tiles};
 use super::transpose::transpose;
 use crate::{Write, scratch, team::parallel};
 
@@ -38,6 +39,42 @@ impl<R> Right<R> {
     /// Panels of `steps` steps of `width` columns, one after another.
     pub(crate) fn packed(start: *const R, width: usize, steps: usize) -> Self {
         Right { start, width, panel: width * steps, step: width }
+    }
+}
+
+/// Rows of the left operand: step `s` of row `r`, the first of a tile, is at `start[r · row + s · step]`, and each of the
+/// tile's rows `next` further than the one before.
+#[derive(Clone, Copy)]
+pub(crate) struct Left<L> {
+    pub(crate) start: *const L,
+    pub(crate) row: usize,
+    pub(crate) next: usize,
+    pub(crate) step: usize,
+}
+
+// SAFETY: an address alone; who follows it from another thread vouches for it.
+unsafe impl<L: Sync> Sync for Left<L> {}
+
+impl<L: Copy> Left<L> {
+    /// An operand as it lies.
+    fn of(view: &View<L>) -> Self {
+        Left { start: view.data, row: view.row_stride, next: view.row_stride, step: view.col_stride }
+    }
+
+    /// Tiles one after another, in each of which the numbers of a step lie side by side; the address is of step
+    /// `first`.
+    fn by_tiles(start: *const L, tile: usize, steps: usize, first: usize) -> Self {
+        Left { start: start.wrapping_sub(first * tile), row: steps, next: 1, step: tile }
+    }
+
+    /// Rows of `stride` steps; the address is of step `first`.
+    fn by_rows(start: *const L, stride: usize, first: usize) -> Self {
+        Left { start: start.wrapping_sub(first), row: stride, next: stride, step: 1 }
+    }
+
+    /// What begins at this row, the first of a tile, and this step.
+    fn from(self, row: usize, step: usize) -> Self {
+        Left { start: self.start.wrapping_add(row * self.row + step * self.step), ..self }
     }
 }
 
@@ -100,14 +137,13 @@ unsafe fn run<N: Numbers>(numbers: &N, p: Product<N::Out>) {
     let blocks = grid::blocks(shape.steps);
     if let Some(left) = N::left_in_place(p.a, p.rows, p.depth) {
         // SAFETY: the product itself.
-        unsafe { in_parts(numbers, p, left, 0..blocks.count()) };
+        unsafe { in_parts(numbers, p, Left::of(&left), 0..blocks.count()) };
         return;
     }
     let [rows, depths] = grid::regions(shape, size_of::<N::Left>());
     // A line more than needed, so that rows do not meet in the same sets of a cache.
     let stride = (depths.longest() * blocks.longest()).next_multiple_of(16) + 16;
-    with_room(rows.longest() * stride, |room: *mut N::Left| {
-        let left = View { data: room.cast_const(), row_stride: stride, col_stride: 1 };
+    with_room(rows.longest().next_multiple_of(shape.tile) * stride, |room: *mut N::Left| {
         for rows in rows.iter() {
             for depth in depths.iter() {
                 let start = blocks.get(depth.start).start;
@@ -115,19 +151,23 @@ unsafe fn run<N: Numbers>(numbers: &N, p: Product<N::Out>) {
                 let region = p.tile(rows.clone(), 0..p.cols);
                 // SAFETY: a region of the left operand, and room for it; then the part of the product that it is in.
                 unsafe {
-                    pack_left(numbers, &region, &steps, left);
-                    in_parts(numbers, region, left.from(0, 0usize.wrapping_sub(start)), depth);
+                    let left = pack_left(numbers, &region, steps, room, stride);
+                    in_parts(numbers, region, left, depth);
                 }
             }
         }
     });
 }
 
+/// Whether the rows of the left operand lie along the lines of memory, and its depth across them.
+fn across<T>(p: &Product<T>) -> bool {
+    p.a.row_stride == 1 && p.a.col_stride != 1
+}
+
 /// Whether there are so few columns that packing the left operand would take as long as the product; then rows and
 /// columns change places, and it is a right operand that is read where it lies.
 fn narrow<T>(p: &Product<T>) -> bool {
-    let across = p.a.row_stride == 1 && p.a.col_stride != 1;
-    across && p.cols < p.rows && p.cols <= FEW
+    across(p) && p.cols < p.rows && p.cols <= FEW
 }
 
 /// The transposed product, beside the output, and then into it.
@@ -156,39 +196,53 @@ unsafe fn exchanged<N: Numbers>(numbers: &N, p: Product<N::Out>) {
     });
 }
 
+/// These steps of all rows, `stride` steps from one row to the next; says how they lie there.
+///
 /// # Safety
-/// As [`Product`] says; `left` has room for all rows and these steps.
+/// As [`Product`] says; there is room for whole tiles.
 unsafe fn pack_left<N: Numbers>(
     numbers: &N,
     p: &Product<N::Out>,
-    steps: &std::ops::Range<usize>,
-    left: View<N::Left>,
-) {
+    steps: std::ops::Range<usize>,
+    room: *mut N::Left,
+    stride: usize,
+) -> Left<N::Left> {
     // Pieces that read long runs of what is contiguous.
     let pieces = (p.rows * steps.len()).div_ceil(PACKED);
-    let [rows, parts] = if p.a.row_stride == 1 {
-        [Pieces::of(p.rows, 1, 1), Pieces::of(steps.len(), pieces, 64)]
+    let (left, [rows, parts]) = if across(p) {
+        let left = Left::by_tiles(room.cast_const(), tile::ROWS, stride, steps.start);
+        (left, [Pieces::of(p.rows, 1, 1), Pieces::of(steps.len(), pieces, 32)])
     } else {
-        [Pieces::of(p.rows, pieces, 1), Pieces::of(steps.len(), 1, 1)]
+        let left = Left::by_rows(room.cast_const(), stride, steps.start);
+        (left, [Pieces::of(p.rows, pieces, 1), Pieces::of(steps.len(), 1, 1)])
     };
     parallel(rows.count() * parts.count(), |task| {
         let (rows, part) = (rows.get(task / parts.count()), parts.get(task % parts.count()));
-        let depth = numbers_of::<N>(&(steps.start + part.start..steps.start + part.end), p.depth);
+        let steps = steps.start + part.start..steps.start + part.end;
+        let depth = numbers_of::<N>(&steps, p.depth);
         let from = p.a.from(rows.start, depth.start);
-        let to = left.from(rows.start, part.start).data.cast_mut();
+        let to = left.from(rows.start, steps.start).start.cast_mut();
         // SAFETY: a part that no other task writes.
-        unsafe { numbers.pack_left(from, rows.len(), depth.len(), to, left.row_stride) };
+        unsafe {
+            if across(p) {
+                numbers.pack_tiles(from, rows.len(), depth.len(), to, stride);
+            } else {
+                numbers.pack_rows(from, rows.len(), depth.len(), to, stride);
+            }
+        }
     });
+    left
 }
 
-/// Some blocks of the depth, as one parallel loop over parts of the output; `left` begins at the depth's first step.
+/// Some blocks of the depth, as one parallel loop over parts of the output; `left` is addressed from the depth's first
+/// step.
 ///
 /// # Safety
 /// As [`Product`] says, for `left` in place of `a`.
 unsafe fn in_parts<N: Numbers>(
     numbers: &N,
     p: Product<N::Out>,
-    left: View<N::Left>,
+    left: Left<N::Left>,
     blocks: std::ops::Range<usize>,
 ) {
     let [rows, columns] = grid::grid(shape(numbers, &p));
@@ -206,7 +260,7 @@ unsafe fn in_parts<N: Numbers>(
 unsafe fn part<N: Numbers>(
     numbers: &N,
     p: Product<N::Out>,
-    left: View<N::Left>,
+    left: Left<N::Left>,
     depth: std::ops::Range<usize>,
 ) {
     let tiles = numbers.tiles();
@@ -242,21 +296,21 @@ unsafe fn part<N: Numbers>(
 ///
 /// # Safety
 /// As [`Call`] says of every tile; `p` tells the output, `alpha` and how it is written.
-pub(super) unsafe fn sweep<L, R, O: Copy>(
+pub(super) unsafe fn sweep<L: Copy, R, O: Copy>(
     tiles: &Tiles<L, R, O>,
-    left: &View<L>,
+    left: &Left<L>,
     right: &Right<R>,
     steps: usize,
     p: &Product<O>,
 ) {
     for r in (0..p.rows).step_by(tiles.rows()) {
         let rows = tiles.rows().min(p.rows - r);
-        let left_at = left.data.wrapping_add(r * left.row_stride);
+        let left_at = left.from(r, 0).start;
         for c in (0..p.cols).step_by(tiles.cols()) {
             let call = Call {
                 left: left_at,
-                left_row: left.row_stride,
-                left_step: left.col_stride,
+                left_row: left.next,
+                left_step: left.step,
                 right: right.start.wrapping_add(c / right.width * right.panel + c % right.width),
                 right_step: right.step,
                 steps,

@@ -2,12 +2,13 @@
 //!
 //! Decoding is this and little else, and it is bound by reading `w` once: all rows of `a` meet a few rows of `w`
 //! while those are in the first-level cache. Every sum runs over [`LANES`] partial sums in one order, so a row has
-//! the same bits whether it comes alone or with others.
+//! the same bits whether it comes alone or with others. For a row alone there is too little to do between two loads for
+//! the CPU to look far ahead across the pages of a mapped file, so the next rows of `w` are asked for in advance.
 
 use super::product::Product;
 use crate::isa::{self, Isa, LANES, sum_lanes};
 use crate::reduce::padded;
-use crate::{Element, Write};
+use crate::{Element, Write, prefetch};
 
 /// The most rows that are always taken here, and the most where `w` has at least [`LARGE`] elements: packing it for tiles
 /// then costs more than their faster inner loop wins. Measured at widths from 128 to 8192.
@@ -100,7 +101,7 @@ unsafe fn block<T: Element, const R: usize, const C: usize>(isa: Isa, p: Product
     let a: [&[T]; R] = std::array::from_fn(|i| unsafe { slice(p.a.from(i, 0).data, p.depth) });
     // SAFETY: as above.
     let w: [&[T]; C] = std::array::from_fn(|c| unsafe { slice(p.b.from(0, c).data, p.depth) });
-    let sums = dots(isa, &a, &w);
+    let sums = dots(isa, &a, &w, C * p.b.col_stride);
     for (i, sums) in sums.into_iter().enumerate() {
         for (c, sum) in sums.into_iter().enumerate() {
             // SAFETY: within the output, which no other thread reaches; junk is not read before a store.
@@ -126,15 +127,24 @@ unsafe fn slice<'a, T>(data: *const T, len: usize) -> &'a [T] {
     unsafe { std::slice::from_raw_parts(data, len) }
 }
 
-/// `a[i] · w[c]` for all `i` and `c`; all slices have one length.
+/// `a[i] · w[c]` for all `i` and `c`; all slices have one length. What comes next in place of `w` stands `next` elements
+/// behind it.
 #[inline(always)]
-fn dots<T: Element, const R: usize, const C: usize>(isa: Isa, a: &[&[T]; R], w: &[&[T]; C]) -> [[T; C]; R] {
+fn dots<T: Element, const R: usize, const C: usize>(
+    isa: Isa,
+    a: &[&[T]; R],
+    w: &[&[T]; C],
+    next: usize,
+) -> [[T; C]; R] {
     let blocks = w[0].len() / LANES;
     let a_blocks: [&[[T; LANES]]; R] = std::array::from_fn(|i| &a[i].as_chunks().0[..blocks]);
     let w_blocks: [&[[T; LANES]]; C] = std::array::from_fn(|c| &w[c].as_chunks().0[..blocks]);
     let mut lanes = [[[T::zero(); LANES]; C]; R];
     for p in 0..blocks {
         for c in 0..C {
+            if R == 1 {
+                prefetch::second(w_blocks[c][p].as_ptr().wrapping_add(next), LANES);
+            }
             let w = w_blocks[c][p];
             for i in 0..R {
                 add_products(isa, &mut lanes[i][c], &a_blocks[i][p], &w);

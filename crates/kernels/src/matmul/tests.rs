@@ -132,6 +132,30 @@ fn shapes_from_one_element_to_several_tiles_equal_the_reference() {
 }
 
 #[test]
+fn plain_loops_equal_the_reference_and_give_the_bits_of_tiles() {
+    for (rows, cols, depth) in
+        [(1, 1000, 1), (1000, 3, 1), (13, 45, 2), (7, 45, 7), (100, 3, 8), (4, 4, 4), (13, 1, 127)]
+    {
+        check(Case { rows, cols, depth, ..PLAIN });
+        check(Case { rows, cols, depth, alpha: -0.5, write: Write::Add, gap: 2, batch: 3, ..PLAIN });
+    }
+    // Rows of a product that is large enough for tiles, and the first of them alone.
+    let (rows, cols, depth) = (90, 37, 29);
+    let (a, b) = (numbers::<f32>(rows * depth, 1), numbers::<f32>(depth * cols, 2));
+    for isa in Isa::available() {
+        isa::with(isa, || {
+            let run = |rows: usize| {
+                let mut out = vec![f32::NAN; rows * cols];
+                let (a, b) = (Mat::row_major(&a, rows, depth), Mat::row_major(&b, depth, cols));
+                matmul(MatMut::row_major(&mut out, rows, cols), a, b, 1.0, Write::Store);
+                out
+            };
+            assert_eq!(run(1), run(rows)[..cols], "{isa:?}");
+        });
+    }
+}
+
+#[test]
 fn a_product_that_is_cut_into_tiles_equals_the_reference() {
     let case = Case { rows: 193, cols: 131, depth: 211, ..PLAIN };
     with_threads(2, || check(case));
@@ -313,33 +337,6 @@ fn bf16_multiplies_the_rounded_operands() {
                 }
             }
         }
-    }
-}
-
-#[test]
-fn bf16_products_of_a_batch_equal_their_products() {
-    let (rows, cols, depth, count) = (13, 17, 19, 11);
-    let (a, b) = (numbers::<f32>(count * rows * depth, 1), numbers::<f32>(count * cols * depth, 2));
-    let of = |data| Mat::row_major(data, cols, depth).transposed();
-    for isa in Isa::available() {
-        isa::with(isa, || {
-            let mut found = vec![f32::NAN; count * rows * cols];
-            let batch = Batch { count, a_step: rows * depth, b_step: cols * depth, out_step: rows * cols };
-            let out = MatMut::row_major(&mut found, rows, cols);
-            matmul_bf16_batched(out, Mat::row_major(&a, rows, depth), of(&b), 1.0, Write::Store, batch);
-            for i in 0..count {
-                let mut one = vec![f32::NAN; rows * cols];
-                let a = Mat::row_major(&a[i * rows * depth..], rows, depth);
-                matmul_bf16(
-                    MatMut::row_major(&mut one, rows, cols),
-                    a,
-                    of(&b[i * cols * depth..]),
-                    1.0,
-                    Write::Store,
-                );
-                assert_eq!(found[i * rows * cols..][..rows * cols], one, "{isa:?} {i}");
-            }
-        });
     }
 }
 

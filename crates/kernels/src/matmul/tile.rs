@@ -14,7 +14,7 @@ use std::arch::x86_64::{__m256, __m256d, __m512, __m512d, __m512i};
 use std::marker::PhantomData;
 
 use super::register::{Portable, Register, Widen};
-use crate::{Element, Write, isa::Isa};
+use crate::{Element, Write, isa::Isa, prefetch};
 
 /// A tile to compute: `out[r, c] (+)= alpha · Σ_s left[r, s] · right[s, c]`.
 ///
@@ -36,6 +36,9 @@ pub(crate) struct Call<L, R, O> {
     pub(crate) write: Write,
 }
 
+/// The most rows of a tile, on every instruction set.
+pub(crate) const ROWS: usize = 6;
+
 pub(crate) type Tile<L, R, O> = unsafe fn(&Call<L, R, O>);
 
 /// The tiles of one instruction set: at `[r − 1][c − 1]` the one of `r` rows and `c` registers of columns.
@@ -55,7 +58,7 @@ impl<L, R, O> Copy for Tiles<L, R, O> {}
 impl<L, R, O> Tiles<L, R, O> {
     /// The most rows of a tile.
     pub(crate) fn rows(&self) -> usize {
-        self.table.len()
+        ROWS
     }
 
     /// Columns in a register.
@@ -213,7 +216,7 @@ unsafe fn body<K: Kernel, const R: usize, const C: usize>(call: &Call<K::Left, K
         let fetching = steps.min(R);
         for step in 0..fetching {
             for c in 0..C {
-                prefetch(out.wrapping_add(step * out_stride + c * lanes));
+                prefetch::first(out.wrapping_add(step * out_stride + c * lanes), 1);
             }
             K::step(&mut sums, left, left_row, right);
             left = left.wrapping_add(left_step);
@@ -251,19 +254,6 @@ unsafe fn body<K: Kernel, const R: usize, const C: usize>(call: &Call<K::Left, K
             }
         }
     }
-}
-
-/// Asks for a cache line, of any address.
-#[inline(always)]
-pub(crate) fn prefetch<T>(at: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint, which reads nothing.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(at.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = at;
 }
 
 /// # Safety
@@ -316,14 +306,14 @@ macro_rules! tiles {
 /// The types whose numbers are multiplied as they are.
 pub trait Tiled: Sized + 'static {
     #[doc(hidden)]
-    #[allow(private_interfaces)] // sealed: nobody outside can name or call it
+    #[allow(private_interfaces, reason = "sealed: nobody outside can name or call it")]
     fn tiles(isa: Isa) -> Tiles<Self, Self, Self>;
 }
 
 macro_rules! tiled {
     ($item:ty, $wide:ty, $middle:ty, $lanes:literal) => {
         impl Tiled for $item {
-            #[allow(private_interfaces)]
+            #[allow(private_interfaces, reason = "as the trait says")]
             fn tiles(isa: Isa) -> Tiles<$item, $item, $item> {
                 match isa {
                     #[cfg(target_arch = "x86_64")]

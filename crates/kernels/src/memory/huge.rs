@@ -83,7 +83,10 @@ impl Part {
         }
         let chunk = Arc::new(Chunk::new(len.max(CHUNK)).ok()?);
         let start = chunk.take(len)?;
-        *current = Arc::downgrade(&chunk);
+        // A piece larger than usual leaves nothing to share, and the rest of the current mapping stays of use.
+        if len < CHUNK {
+            *current = Arc::downgrade(&chunk);
+        }
         Some(Self { chunk, start, len })
     }
 

@@ -206,7 +206,7 @@ mod tests {
 
     fn run(w: &Packed, x: &[f32]) -> Vec<f32> {
         let mut y = junk(x.len() / w.cols() * w.rows());
-        linear(x, &mut [Product { weight: w, bias: None, y: Dest::store(&mut y) }]);
+        linear(x, &mut [Product { weight: w.into(), bias: None, y: Dest::store(&mut y) }]);
         y
     }
 
@@ -277,8 +277,8 @@ mod tests {
         linear(
             &x,
             &mut [
-                Product { weight: &w, bias: None, y: Dest::store(&mut y) },
-                Product { weight: &v, bias: None, y: Dest::store(&mut z) },
+                Product { weight: (&w).into(), bias: None, y: Dest::store(&mut y) },
+                Product { weight: (&v).into(), bias: None, y: Dest::store(&mut z) },
             ],
         );
         assert_eq!((y, z), (run(&w, &x), run(&v, &x)));

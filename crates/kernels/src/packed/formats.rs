@@ -84,7 +84,7 @@ impl<const BITS: u32> Weights for Centred<BITS> {
 
     #[inline(always)]
     fn write_scales(block: &[u8], _: usize, row: usize, scales: &mut [u8]) {
-        scales[2 * row..2 * row + 2].copy_from_slice(&block[..2]);
+        put_half(&block[..2], &mut scales[..64], row);
     }
 }
 
@@ -109,8 +109,8 @@ impl<const BITS: u32> Weights for Affine<BITS> {
 
     #[inline(always)]
     fn write_scales(block: &[u8], _: usize, row: usize, scales: &mut [u8]) {
-        scales[2 * row..2 * row + 2].copy_from_slice(&block[..2]);
-        scales[64 + 2 * row..64 + 2 * row + 2].copy_from_slice(&block[2..4]);
+        put_half(&block[..2], &mut scales[..64], row);
+        put_half(&block[2..4], &mut scales[64..], row);
     }
 }
 
@@ -142,8 +142,8 @@ impl<const BITS: u32> Weights for Groups8<BITS> {
 
     #[inline(always)]
     fn write_head(block: &[u8], row: usize, head: &mut [u8]) {
-        head[2 * row..2 * row + 2].copy_from_slice(&block[..2]);
-        head[64 + 2 * row..64 + 2 * row + 2].copy_from_slice(&block[2..4]);
+        put_half(&block[..2], &mut head[..64], row);
+        put_half(&block[2..4], &mut head[64..], row);
     }
 
     #[inline(always)]
@@ -179,7 +179,7 @@ impl Weights for Groups16 {
 
     #[inline(always)]
     fn write_head(block: &[u8], row: usize, head: &mut [u8]) {
-        head[2 * row..2 * row + 2].copy_from_slice(&block[208..210]);
+        put_half(&block[208..210], head, row);
     }
 
     #[inline(always)]
@@ -202,12 +202,18 @@ fn small<const BITS: u32>(bytes: &[u8], levels: &mut [u8; 32]) {
         _ => planes::unpack::<4, 16>(&bytes[BITS as usize * 4 - 16..], 0, levels),
     }
     if BITS == 5 {
-        for (levels, &high) in levels.as_chunks_mut::<8>().0.iter_mut().zip(&bytes[..4]) {
-            for (i, level) in levels.iter_mut().enumerate() {
-                *level |= (high >> i & 1) << 4;
-            }
+        // As words, for which there are shifts by lanes.
+        let high = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        for (i, level) in levels.iter_mut().enumerate() {
+            *level |= ((high >> i & 1) << 4) as u8;
         }
     }
+}
+
+/// Writes a number in half precision as that of row `row` of a panel.
+#[inline(always)]
+fn put_half(half: &[u8], of_rows: &mut [u8], row: usize) {
+    of_rows[2 * row..2 * row + 2].copy_from_slice(half);
 }
 
 /// The `N` bytes from `at` on.

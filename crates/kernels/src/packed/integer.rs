@@ -18,7 +18,7 @@ use super::lanes::{LANES, Lanes, plain::Plain};
 use super::layout::{Layout, Rows};
 use super::levels;
 use super::product::Activations;
-use crate::isa::Isa;
+use crate::{isa::Isa, prefetch};
 
 /// Weights `W` packed in panels of 32 rows.
 pub(super) struct Integer<W>(PhantomData<W>);
@@ -172,7 +172,7 @@ fn tile<L: Lanes, W: Weights, const P: usize, const Q: usize, const R: usize>(
         for (unit, x) in packed.chunks_exact(unit_bytes::<W>()).zip(&mut units) {
             // The second half finds what the first has asked for.
             if R * 8 >= 4 * W::BITS as usize && first == 0 {
-                fetch_ahead(unit);
+                prefetch::second(unit.as_ptr().wrapping_add(AHEAD), unit.len());
             }
             let x: &[[Block; R]; Q] = x.as_chunks().0.first_chunk().expect("a tile holds its rows");
             half::<L, W, Q, R>(l, head, unit, first, x, &mut sums[0]);
@@ -198,19 +198,6 @@ fn tile<L: Lanes, W: Weights, const P: usize, const Q: usize, const R: usize>(
 /// How far ahead weights are fetched into the second-level cache, where there is much to do for each of their bytes:
 /// the CPU does not look across so many instructions by itself. Where there is little it does, and better alone.
 const AHEAD: usize = 32 << 10;
-
-/// Asks for what stands [`AHEAD`] of a unit: a panel that comes soon, rarely nothing.
-#[inline(always)]
-fn fetch_ahead(unit: &[u8]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in (0..unit.len()).step_by(64) {
-        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-        // SAFETY: a prefetch may be of any address, and every x86-64 has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(unit.as_ptr().wrapping_add(AHEAD + line).cast()) }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = unit;
-}
 
 /// Adds what a unit of half a panel contributes.
 #[inline(always)]

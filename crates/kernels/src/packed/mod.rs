@@ -7,14 +7,15 @@
 //! activations use [`blocks::multiply`](crate::blocks::multiply).
 //!
 //! [`Packed::of`] copies the rows of `W` into panels that the widest registers read from front to back, in memory of
-//! huge pages; it holds as many bytes as the file does, within 3%. A product reads them once for few rows of `x`, and
-//! once for each few thousand. Work is cut by shape alone and a sum runs along the depth in one order, so any number
-//! of threads gives the same bits, and a row alone has the bits of the row among others. Instruction sets differ in
-//! the rounding of the sums only.
+//! huge pages; it holds as many bytes as the file does, within 3%. A product reads them from memory once for each few
+//! hundred rows of `x`, or all rows where there are fewer. [`Panels::passing`] makes the same panels while the product
+//! runs and keeps none: for a matrix that is used once, and for the first token, which then does not wait for memory.
+//! Work is cut by shape alone and a sum runs along the depth in one order, so any number of threads gives the same bits,
+//! and a row alone has the bits of the row among others. Instruction sets differ in the rounding of the sums only.
 //!
 //! ```
 //! use formwork_kernels::blocks::{self, Format, multiply::Matrix};
-//! use formwork_kernels::{Dest, packed::{Packed, Product, linear}};
+//! use formwork_kernels::{Dest, packed::{Packed, Panels, Product, linear}};
 //!
 //! let mut bytes = [0; 2 * 34];
 //! let rows: Vec<f32> = (0..64).map(|i| if i < 32 { 1.0 } else { -2.0 }).collect(); // [2, 32]
@@ -22,7 +23,7 @@
 //! let w = Packed::of(Matrix { format: Format::Q8_0, bytes: &bytes, rows: 2, cols: 32 }).expect("a layout of Q8_0");
 //!
 //! let mut y = [f32::NAN; 2]; // [1, 2]
-//! let product = Product { weight: &w, bias: Some(&[0.5, 0.0]), y: Dest::store(&mut y) };
+//! let product = Product { weight: Panels::from(&w), bias: Some(&[0.5, 0.0]), y: Dest::store(&mut y) };
 //! linear(&[0.25; 32], &mut [product]);
 //! assert!((y[0] - 8.5).abs() < 0.01 && (y[1] + 16.0).abs() < 0.02);
 //! ```
@@ -43,7 +44,7 @@ pub use product::{Product, linear};
 
 use crate::blocks::{Format, multiply::Matrix};
 use crate::memory::huge::Part;
-use crate::team;
+use crate::{isa, team};
 use layout::{Layout, Rows};
 
 /// Runs an expression with a name for the [`Layout`] of a format, if it has one: `with_layout!(format, L => …)` is
@@ -92,26 +93,11 @@ impl Packed {
     /// # Panics
     /// If the bytes of `m` are not those of its shape.
     pub fn of(m: Matrix<'_>) -> Option<Packed> {
-        let row_bytes = m.format.row_bytes(m.cols);
-        let all = row_bytes.and_then(|row| row.checked_mul(m.rows));
-        assert!(
-            all == Some(m.bytes.len()),
-            "packed: expected [{}, {}] in {}, found {} bytes",
-            m.rows,
-            m.cols,
-            m.format,
-            m.bytes.len()
-        );
-        let row_bytes = row_bytes.filter(|&row| row > 0 && m.rows > 0)?;
+        let row_bytes = row_bytes(m)?;
         with_layout!(m.format, L => {
             let panel_bytes = L::panel_bytes(m.cols);
             let mut memory = Part::zeroed(panel_bytes.checked_mul(m.rows.div_ceil(L::PANEL))?)?;
-            team::for_each_chunk(memory.bytes_mut(), panel_bytes, |i, panel| {
-                let start = i * L::PANEL * row_bytes;
-                let end = m.bytes.len().min(start + L::PANEL * row_bytes);
-                let rows = Rows { bytes: &m.bytes[start..end], row_bytes };
-                L::pack(&rows, panel);
-            });
+            team::for_each_chunk(memory.bytes_mut(), panel_bytes, |i, panel| pack::<L>(m, row_bytes, i, panel));
             Packed { format: m.format, rows: m.rows, cols: m.cols, memory }
         })
     }
@@ -135,4 +121,77 @@ impl Packed {
     pub fn bytes(&self) -> usize {
         self.memory.len()
     }
+}
+
+/// What a product reads a matrix from.
+#[derive(Clone, Copy, Debug)]
+pub struct Panels<'a>(Source<'a>);
+
+#[derive(Clone, Copy, Debug)]
+enum Source<'a> {
+    Kept(&'a Packed),
+    /// With the bytes of a row.
+    Passing(Matrix<'a>, usize),
+}
+
+impl<'a> From<&'a Packed> for Panels<'a> {
+    fn from(packed: &'a Packed) -> Self {
+        Self(Source::Kept(packed))
+    }
+}
+
+impl<'a> Panels<'a> {
+    /// Panels that each product makes anew, one after the other in a thread's working memory, with the same bits as
+    /// those of [`Packed::of`]; `None` where that has none. Meant for few rows of `x`: for many, a panel is made more
+    /// than once.
+    ///
+    /// # Panics
+    /// If the bytes of `m` are not those of its shape.
+    pub fn passing(m: Matrix<'a>) -> Option<Self> {
+        let row_bytes = row_bytes(m)?;
+        with_layout!(m.format, L => L::PANEL).map(|_| Self(Source::Passing(m, row_bytes)))
+    }
+
+    /// Outputs `n` of a product.
+    pub fn rows(self) -> usize {
+        match self.0 {
+            Source::Kept(packed) => packed.rows,
+            Source::Passing(m, _) => m.rows,
+        }
+    }
+
+    /// Inputs `k` of a product.
+    pub fn cols(self) -> usize {
+        match self.0 {
+            Source::Kept(packed) => packed.cols,
+            Source::Passing(m, _) => m.cols,
+        }
+    }
+
+    /// The format that they are made from.
+    pub fn format(self) -> Format {
+        match self.0 {
+            Source::Kept(packed) => packed.format,
+            Source::Passing(m, _) => m.format,
+        }
+    }
+}
+
+/// The bytes of a row of `m`, if it has elements.
+///
+/// # Panics
+/// If the bytes of `m` are not those of its shape.
+fn row_bytes(m: Matrix<'_>) -> Option<usize> {
+    Some(m.row_bytes("packed")).filter(|&row| row > 0 && m.rows > 0)
+}
+
+/// Writes panel `i` of a matrix to where zeros are.
+fn pack<L: Layout>(m: Matrix<'_>, row_bytes: usize, i: usize, panel: &mut [u8]) {
+    let start = i * L::PANEL * row_bytes;
+    let end = m.bytes.len().min(start + L::PANEL * row_bytes);
+    let rows = Rows { bytes: &m.bytes[start..end], row_bytes };
+    isa::dispatch(
+        #[inline(always)]
+        |_| L::pack(&rows, panel),
+    );
 }

@@ -6,16 +6,16 @@ use super::formats::Centred;
 use super::integer::Integer;
 use super::layout::{Layout, Tile, prepared, tiles};
 use super::plan::Plan;
-use super::{Packed, with_layout};
+use super::{Panels, Source, pack, with_layout};
 use crate::blocks::Format;
 use crate::disjoint::Disjoint;
-use crate::{Write, dest::Dest, isa, scratch, team};
+use crate::{Write, dest::Dest, isa, prefetch, scratch, team};
 
 /// One of the products of [`linear`].
 #[derive(Debug)]
 pub struct Product<'a> {
     /// `W`, `[n, k]`.
-    pub weight: &'a Packed,
+    pub weight: Panels<'a>,
     /// Added to every row of the output, `[n]`.
     pub bias: Option<&'a [f32]>,
     /// The output, `[m, n]`.
@@ -34,12 +34,12 @@ const SHARED: usize = 32 << 10;
 /// # Panics
 /// If the weights do not all have `k` columns, `x` is not rows of that width, or a `y` or bias does not fit.
 pub fn linear(x: &[f32], products: &mut [Product<'_>]) {
-    let Some(k) = products.first().map(|p| p.weight.cols) else { return };
+    let Some(k) = products.first().map(|p| p.weight.cols()) else { return };
     let m = x.len() / k;
     assert!(m * k == x.len(), "packed: expected x in rows of {k}, found {} elements", x.len());
     for p in products.iter() {
-        let n = p.weight.rows;
-        assert!(p.weight.cols == k, "packed: expected weights of {k} columns, found {}", p.weight.cols);
+        let n = p.weight.rows();
+        assert!(p.weight.cols() == k, "packed: expected weights of {k} columns, found {}", p.weight.cols());
         assert!(p.y.data.len() == m * n, "packed: expected y [{m}, {n}], found {} elements", p.y.data.len());
         let bias = p.bias.map_or(n, <[f32]>::len);
         assert!(bias == n, "packed: expected bias [{n}], found {bias} elements");
@@ -51,7 +51,7 @@ pub fn linear(x: &[f32], products: &mut [Product<'_>]) {
         let x = &x[rows.start * k..rows.end * k];
         // Nothing is prepared of a kind that no weight needs.
         let of = |needed: bool| if needed { x } else { &[] };
-        let bf16 = |p: &Product<'_>| p.weight.format == Format::Bf16;
+        let bf16 = |p: &Product<'_>| p.weight.format() == Format::Bf16;
         let (pairs, blocks) = (of(products.iter().any(bf16)), of(!products.iter().all(bf16)));
         with_prepared::<Bf16, _>(pairs, k, |pairs| {
             with_prepared::<Integer<Centred<8>>, _>(blocks, k, |blocks| {
@@ -101,7 +101,7 @@ fn with_prepared<L: Layout, R>(x: &[f32], k: usize, f: impl FnOnce(&[L::Unit]) -
 
 /// A product as its tasks see it.
 struct Part<'a> {
-    weight: &'a Packed,
+    weight: Panels<'a>,
     bias: Option<&'a [f32]>,
     y: Disjoint<'a, f32>,
     write: Write,
@@ -124,7 +124,7 @@ fn region(first: usize, m: usize, x: &Activations<'_>, products: &mut [Product<'
     team::parallel(parts().map(|part| part.tasks).sum(), |mut task| {
         for part in parts() {
             if task < part.tasks {
-                with_layout!(part.weight.format, L => run::<L>(part, task, first, x));
+                with_layout!(part.weight.format(), L => run::<L>(part, task, first, x));
                 return;
             }
             task -= part.tasks;
@@ -132,9 +132,9 @@ fn region(first: usize, m: usize, x: &Activations<'_>, products: &mut [Product<'
     });
 }
 
-fn plan(weight: &Packed, m: usize) -> Plan {
-    let (n, k) = (weight.rows, weight.cols);
-    let plan = with_layout!(weight.format, L => {
+fn plan(weight: Panels<'_>, m: usize) -> Plan {
+    let (n, k) = (weight.rows(), weight.cols());
+    let plan = with_layout!(weight.format(), L => {
         Plan::new(m, n.div_ceil(L::PANEL), L::panel_bytes(k), L::PANEL * k)
     });
     plan.expect("what is packed has a layout")
@@ -144,13 +144,21 @@ fn plan(weight: &Packed, m: usize) -> Plan {
 fn run<L: Layout>(part: &Part<'_>, task: usize, first: usize, x: &Activations<'_>) {
     const { assert!(L::TALLEST * L::PANEL <= TALLEST_SUMS && TILE.is_multiple_of(L::TALLEST)) };
     let isa = isa::current();
-    let (n, k) = (part.weight.rows, part.weight.cols);
+    let (n, k) = (part.weight.rows(), part.weight.cols());
     let (rows, panels) = part.plan.part(task);
     let panel_bytes = L::panel_bytes(k);
     let units = L::activations(x);
-    scratch::with(TALLEST_SUMS, |sums: &mut [f32]| {
+    let own = if matches!(part.weight.0, Source::Passing(..)) { panel_bytes } else { 0 };
+    with_sums_and_bytes(own, |sums, own| {
         for panel in panels {
-            let bytes = &part.weight.memory[panel * panel_bytes..(panel + 1) * panel_bytes];
+            let bytes = match part.weight.0 {
+                Source::Kept(packed) => &packed.memory[panel * panel_bytes..(panel + 1) * panel_bytes],
+                Source::Passing(matrix, row_bytes) => {
+                    own.fill(0);
+                    pack::<L>(matrix, row_bytes, panel, own);
+                    &*own
+                }
+            };
             let cols = panel * L::PANEL..n.min((panel + 1) * L::PANEL);
             let bias = part.bias.map(|bias| &bias[cols.clone()]);
             let piece = |row: usize| {
@@ -160,7 +168,11 @@ fn run<L: Layout>(part: &Part<'_>, task: usize, first: usize, x: &Activations<'_
             };
             for tile in tiles::<L>(rows.clone()) {
                 let own = tile.start..tile.start + tile.rows;
-                own.clone().for_each(|row| fetch(piece(row)));
+                // The rows of a tile lie far apart, and waiting for each would cost as much as a tenth of a product.
+                for row in own.clone() {
+                    let piece = piece(row);
+                    prefetch::first(piece.as_ptr(), piece.len());
+                }
                 let from = tile.start * L::units(k);
                 let x = &units[from..from + tile.height * L::units(k)];
                 let sums = &mut sums[..tile.height * L::PANEL];
@@ -170,6 +182,19 @@ fn run<L: Layout>(part: &Part<'_>, task: usize, first: usize, x: &Activations<'_
                 }
             }
         }
+    });
+}
+
+/// What a panel is aligned to.
+const ALIGN: usize = 64;
+
+/// Working memory of a task: the sums of a tile, and `len` bytes for a panel of its own.
+fn with_sums_and_bytes(len: usize, f: impl FnOnce(&mut [f32], &mut [u8])) {
+    scratch::with(TALLEST_SUMS, |sums: &mut [f32]| {
+        scratch::with(if len > 0 { len + ALIGN } else { 0 }, |bytes: &mut [u8]| {
+            let skip = if len > 0 { bytes.as_ptr().align_offset(ALIGN) } else { 0 };
+            f(sums, &mut bytes[skip..skip + len]);
+        });
     });
 }
 
@@ -202,17 +227,4 @@ fn put(y: &mut [f32], sums: &mut [f32], bias: Option<&[f32]>, write: Write) {
             }
         }
     }
-}
-
-/// Asks for the memory of a piece of the output that is written soon: the rows of a tile lie far apart, and waiting
-/// for each would cost as much as a tenth of a product.
-fn fetch(y: &[f32]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in y.chunks(16) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing that the program could see, and every x86-64 has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = y;
 }

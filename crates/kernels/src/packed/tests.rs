@@ -61,7 +61,7 @@ impl Case {
 
     fn run(&self, x: &[f32]) -> Vec<f32> {
         let mut y = junk(x.len() / self.k * self.n);
-        linear(x, &mut [Product { weight: &self.packed, bias: None, y: Dest::store(&mut y) }]);
+        linear(x, &mut [Product { weight: (&self.packed).into(), bias: None, y: Dest::store(&mut y) }]);
         y
     }
 
@@ -141,7 +141,7 @@ fn several_products_of_mixed_formats_are_those_of_each_alone() {
     let mut products: Vec<Product<'_>> = cases
         .iter()
         .zip(&mut outputs)
-        .map(|(case, y)| Product { weight: &case.packed, bias: None, y: Dest::store(y) })
+        .map(|(case, y)| Product { weight: (&case.packed).into(), bias: None, y: Dest::store(y) })
         .collect();
     linear(&x, &mut products);
     for (case, y) in cases.iter().zip(&outputs) {
@@ -158,11 +158,33 @@ fn a_bias_is_added_and_an_output_stored_or_added_to() {
     for bias in [None, Some(&bias[..])] {
         let added = |j: usize| bias.map_or(0.0, |bias| bias[j % case.n]);
         let (mut stored, mut sum) = (junk(plain.len()), vec![3.0; plain.len()]);
-        linear(&x, &mut [Product { weight: &case.packed, bias, y: Dest::store(&mut stored) }]);
-        linear(&x, &mut [Product { weight: &case.packed, bias, y: Dest::add(&mut sum) }]);
+        linear(&x, &mut [Product { weight: (&case.packed).into(), bias, y: Dest::store(&mut stored) }]);
+        linear(&x, &mut [Product { weight: (&case.packed).into(), bias, y: Dest::add(&mut sum) }]);
         for (j, plain) in plain.iter().enumerate() {
             assert_eq!(stored[j], plain + added(j));
             assert_eq!(sum[j], 3.0 + (plain + added(j)));
+        }
+    }
+}
+
+#[test]
+fn panels_made_in_passing_give_the_bits_of_those_that_are_kept() {
+    for format in FORMATS.into_iter().chain([Format::Bf16]) {
+        let (n, k) = (101, 512);
+        let bytes = match format {
+            Format::Bf16 => (0..n * k).flat_map(|i| [(i * 7) as u8, 0x3e | (i as u8 & 0x81)]).collect(),
+            blocks => random_blocks(blocks, n * k / blocks.block()),
+        };
+        let matrix = Matrix { format, bytes: &bytes, rows: n, cols: k };
+        let kept = Packed::of(matrix).expect("a layout");
+        let passing = Panels::passing(matrix).expect("a layout");
+        assert_eq!((passing.rows(), passing.cols(), passing.format()), (n, k, format));
+        for m in [1, 3, 50] {
+            let x = numbers::<f32>(17, m * k);
+            let [mut expected, mut found] = [vec![f32::NAN; m * n], vec![f32::NAN; m * n]];
+            linear(&x, &mut [Product { weight: (&kept).into(), bias: None, y: Dest::store(&mut expected) }]);
+            linear(&x, &mut [Product { weight: passing, bias: None, y: Dest::store(&mut found) }]);
+            assert!(found == expected, "{format} x {m}");
         }
     }
 }
@@ -186,21 +208,29 @@ fn formats_without_a_layout_and_matrices_without_elements_are_not_packed() {
 
 #[test]
 fn what_is_not_finite_reaches_the_outputs_of_its_row_only() {
-    let case = Case::new(Format::Q4_1, 40, 64);
-    let mut x = numbers::<f32>(12, 3 * case.k);
-    let before = case.run(&x);
-    x[case.k + 35] = f32::NAN;
-    on_every_isa(|| {
-        let y = case.run(&x);
-        assert!(y[case.n..2 * case.n].iter().all(|y| y.is_nan()));
-        close("the others", &y[..case.n], &before[..case.n], F32);
-        close("the others", &y[2 * case.n..], &before[2 * case.n..], F32);
-    });
+    for format in FORMATS {
+        let case = Case::new(format, 40, 256);
+        let x = numbers::<f32>(12, 3 * case.k);
+        let before = case.run(&x);
+        for special in [f32::NAN, f32::INFINITY] {
+            let mut x = x.clone();
+            x[case.k + 35] = special;
+            on_every_isa(|| {
+                let y = case.run(&x);
+                assert!(y[case.n..2 * case.n].iter().all(|y| !y.is_finite()), "{format:?} {special}");
+                close("the row before", &y[..case.n], &before[..case.n], F32);
+                close("the row after", &y[2 * case.n..], &before[2 * case.n..], F32);
+            });
+        }
+    }
 }
 
 #[test]
 #[should_panic(expected = "packed: expected y [2, 5], found 9 elements")]
 fn an_output_of_another_shape_is_refused() {
     let case = Case::new(Format::Q8_0, 5, 32);
-    linear(&[0.0; 64], &mut [Product { weight: &case.packed, bias: None, y: Dest::store(&mut [0.0; 9]) }]);
+    linear(
+        &[0.0; 64],
+        &mut [Product { weight: (&case.packed).into(), bias: None, y: Dest::store(&mut [0.0; 9]) }],
+    );
 }

@@ -149,30 +149,27 @@ pub(super) fn clock(effort: &Effort) -> Option<f64> {
     Some(best)
 }
 
-/// Runs `n` of them, a multiple of 8; `None` where no code is written for the machine.
+/// Eight of them, and the count down to the end of the loop.
 #[cfg(target_arch = "x86_64")]
+macro_rules! additions {
+    () => {
+        ".rept 8\n add {x}, 1\n .endr\n sub {n}, 8\n jnz 2b"
+    };
+}
+#[cfg(target_arch = "aarch64")]
+macro_rules! additions {
+    () => {
+        ".rept 8\n add {x}, {x}, #1\n .endr\n subs {n}, {n}, #8\n b.ne 2b"
+    };
+}
+
+/// Runs `n` of them, a multiple of 8; `None` where no code is written for the machine.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 fn dependent_additions(n: u64) -> Option<()> {
     // SAFETY: adds in two registers that are declared, touches neither memory nor stack, and ends when `n` is 0.
     unsafe {
         std::arch::asm!(
-            "2:", "add {x}, 1", "add {x}, 1", "add {x}, 1", "add {x}, 1",
-            "add {x}, 1", "add {x}, 1", "add {x}, 1", "add {x}, 1",
-            "sub {n}, 8", "jnz 2b",
-            x = inout(reg) 0_u64 => _, n = inout(reg) n => _, options(nomem, nostack)
-        );
-    }
-    Some(())
-}
-
-/// As on x86-64.
-#[cfg(target_arch = "aarch64")]
-fn dependent_additions(n: u64) -> Option<()> {
-    // SAFETY: as on x86-64.
-    unsafe {
-        std::arch::asm!(
-            "2:", "add {x}, {x}, #1", "add {x}, {x}, #1", "add {x}, {x}, #1", "add {x}, {x}, #1",
-            "add {x}, {x}, #1", "add {x}, {x}, #1", "add {x}, {x}, #1", "add {x}, {x}, #1",
-            "subs {n}, {n}, #8", "b.ne 2b",
+            "2:", additions!(),
             x = inout(reg) 0_u64 => _, n = inout(reg) n => _, options(nomem, nostack)
         );
     }

@@ -166,3 +166,16 @@ fn room_that_a_cache_has_left_changes_no_bit() {
     short.v = all.v[..300 * 32].to_vec();
     assert_eq!(all.forward(false), short.forward(false));
 }
+
+#[test]
+fn a_decoded_row_has_the_same_bits_beside_a_much_longer_one() {
+    let both = Case::<f32>::new([2, 1, 1, 1, 20_000, 4], causal)
+        .rows(&[(0..1, 0..300, 299), (0..1, 0..20_000, 19_999)]);
+    let mut alone = both.clone();
+    alone.shape.batch = 1;
+    alone.rows.truncate(1);
+    alone.q.truncate(4);
+    alone.k.truncate(20_000 * 4);
+    alone.v.truncate(20_000 * 4);
+    assert_eq!(both.forward(false)[0][..4], alone.forward(false)[0][..]);
+}

@@ -56,16 +56,17 @@ pub struct Matrix<'a> {
 }
 
 impl Matrix<'_> {
-    /// Bytes of a row.
+    /// Bytes of a row, for an operation of this name.
     ///
     /// # Panics
     /// If a row is no whole number of blocks, or the bytes are not those of all rows.
-    fn row_bytes(&self) -> usize {
+    #[track_caller]
+    pub(crate) fn row_bytes(&self, operation: &str) -> usize {
         let row = self.format.row_bytes(self.cols);
         let all = row.and_then(|row| row.checked_mul(self.rows));
         assert!(
             all == Some(self.bytes.len()),
-            "blocks: expected [{}, {}] in {}, found {} bytes",
+            "{operation}: expected [{}, {}] in {}, found {} bytes",
             self.rows,
             self.cols,
             self.format,
@@ -84,7 +85,7 @@ impl Matrix<'_> {
 pub fn linear<T: Element>(x: &[T], w: Matrix<'_>, y: Dest<'_, T>) {
     let Dest { data: y, write } = y;
     let (n, k) = (w.rows, w.cols);
-    let row_bytes = w.row_bytes();
+    let row_bytes = w.row_bytes("blocks");
     let m = rows_of("y", y.len(), n, ("x", x.len(), k));
     // The seam for products in integers: they choose their own plan here, before anything is decoded.
     let plan = Plan::linear(m, n, k);
@@ -119,7 +120,7 @@ pub fn linear<T: Element>(x: &[T], w: Matrix<'_>, y: Dest<'_, T>) {
 pub fn transposed<T: Element>(dy: &[T], w: Matrix<'_>, dx: Dest<'_, T>) {
     let Dest { data: dx, write } = dx;
     let (n, k) = (w.rows, w.cols);
-    let row_bytes = w.row_bytes();
+    let row_bytes = w.row_bytes("blocks");
     let m = rows_of("dx", dx.len(), k, ("dy", dy.len(), n));
     let plan = Plan::transposed(m, n, k, w.format.block());
     let bytes_of = |numbers: usize| numbers / w.format.block() * w.format.block_bytes();

@@ -31,7 +31,7 @@ pub fn dense<T: Element>(w: Matrix<'_>, y: &mut [T]) {
 }
 
 fn decode_rows<T: Element>(w: Matrix<'_>, count: usize, row: impl Fn(usize) -> usize + Sync, y: &mut [T]) {
-    let (d, bytes) = (w.cols, w.row_bytes());
+    let (d, bytes) = (w.cols, w.row_bytes("blocks"));
     assert!(count.checked_mul(d) == Some(y.len()), "blocks: expected rows [{count}, {d}], found {}", y.len());
     if d == 0 {
         return;

@@ -21,8 +21,10 @@ impl Avx2 {
     }
 }
 
-// Every method is safe to call because a value exists only where the instructions do, see `new`.
-#[allow(clippy::undocumented_unsafe_blocks)]
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "every method is safe to call because a value exists only where the instructions do, see `new`"
+)]
 impl Lanes for Avx2 {
     type Bytes = [__m256i; 2];
     type Ints = [__m256i; 2];
@@ -101,20 +103,14 @@ impl Lanes for Avx2 {
 
     #[inline(always)]
     fn unsigned(self, from: &[u8; LANES]) -> [__m256; 2] {
-        let (halves, _) = from.as_chunks::<8>();
-        let one = |from: &[u8; 8]| unsafe {
-            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.as_ptr().cast())))
-        };
-        [one(&halves[0]), one(&halves[1])]
+        let [low, high] = eights(from);
+        unsafe { self.floats([_mm256_cvtepu8_epi32(low), _mm256_cvtepu8_epi32(high)]) }
     }
 
     #[inline(always)]
     fn signed(self, from: &[u8; LANES]) -> [__m256; 2] {
-        let (halves, _) = from.as_chunks::<8>();
-        let one = |from: &[u8; 8]| unsafe {
-            _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from.as_ptr().cast())))
-        };
-        [one(&halves[0]), one(&halves[1])]
+        let [low, high] = eights(from);
+        unsafe { self.floats([_mm256_cvtepi8_epi32(low), _mm256_cvtepi8_epi32(high)]) }
     }
 
     #[inline(always)]
@@ -145,6 +141,14 @@ impl Lanes for Avx2 {
             _mm256_storeu_ps(halves[1].as_mut_ptr(), a[1]);
         }
     }
+}
+
+/// The first and the last eight bytes, each in the lower half of a register.
+#[inline(always)]
+fn eights(from: &[u8; LANES]) -> [__m128i; 2] {
+    let (halves, _) = from.as_chunks::<8>();
+    // SAFETY: eight bytes are read of eight, with what every x86-64 has.
+    unsafe { [_mm_loadl_epi64(halves[0].as_ptr().cast()), _mm_loadl_epi64(halves[1].as_ptr().cast())] }
 }
 
 /// How many sums of two products with levels of so many bits fit into 16 bits.

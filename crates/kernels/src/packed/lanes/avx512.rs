@@ -17,8 +17,10 @@ impl Avx512Dot {
     }
 }
 
-// Every method is safe to call because a value exists only where the instructions do, see `new`.
-#[allow(clippy::undocumented_unsafe_blocks)]
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "every method is safe to call because a value exists only where the instructions do, see `new`"
+)]
 impl Lanes for Avx512Dot {
     type Bytes = __m512i;
     type Ints = __m512i;
