@@ -49,6 +49,7 @@ pub mod softmax;
 pub mod team;
 #[cfg(test)]
 mod testing;
+mod transpose;
 
 pub use dest::Dest;
 pub use element::Element;

@@ -41,7 +41,6 @@ mod rows;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tile;
-pub(crate) mod transpose;
 
 pub use reference::reference;
 

@@ -57,48 +57,6 @@ impl Factors {
     }
 }
 
-/// The transpose of 32 × 32 numbers, in blocks of 8 × 8.
-///
-/// # Safety
-/// The CPU has AVX2; `from` is readable and `to` writable for 32 rows of 32, and they do not overlap.
-#[target_feature(enable = "avx2")]
-#[inline]
-pub(super) unsafe fn transpose(from: *const f32, to: *mut f32) {
-    for block in 0..16 {
-        let (row, column) = (block / 4 * 8, block % 4 * 8);
-        let mut r = [_mm256_setzero_ps(); 8];
-        for (i, r) in r.iter_mut().enumerate() {
-            // SAFETY: row + i and column + 8 are at most 32.
-            *r = unsafe { _mm256_loadu_ps(from.add((row + i) * WIDTH + column)) };
-        }
-        // Pairs of rows, then quadruples, then halves of registers change places.
-        let mut pairs = r;
-        for i in (0..8).step_by(2) {
-            pairs[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-            pairs[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
-        }
-        let mut fours = r;
-        for i in [0, 4] {
-            for j in 0..2 {
-                let (a, b) = (pairs[i + j], pairs[i + j + 2]);
-                fours[i + 2 * j] = _mm256_shuffle_ps::<0x44>(a, b);
-                fours[i + 2 * j + 1] = _mm256_shuffle_ps::<0xEE>(a, b);
-            }
-        }
-        for i in 0..4 {
-            let (a, b) = (fours[i], fours[i + 4]);
-            // SAFETY: column + i + 4 is below 32, and row + 8 at most 32.
-            unsafe {
-                _mm256_storeu_ps(to.add((column + i) * WIDTH + row), _mm256_permute2f128_ps::<0x20>(a, b));
-                _mm256_storeu_ps(
-                    to.add((column + i + 4) * WIDTH + row),
-                    _mm256_permute2f128_ps::<0x31>(a, b),
-                );
-            }
-        }
-    }
-}
-
 /// Defines a product whose blocks of up to `$rows` rows keep `$registers` registers of `$lanes` numbers a row, for one
 /// part of the row's 32 after the other.
 macro_rules! product {

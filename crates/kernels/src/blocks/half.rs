@@ -34,13 +34,18 @@ impl Codec<1, 2> for Bf16 {
 
     #[inline(always)]
     fn encode(&[x]: &[f32; 1], block: &mut [u8; 2]) {
-        let bits = x.to_bits();
-        // Adding just under half of the last kept bit, and that bit itself, rounds ties to even; a carry out of the
-        // fraction raises the exponent, as it should. A NaN must not be carried into an infinity.
-        let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
-        let quiet = (bits >> 16) as u16 | 0x40;
-        *block = if x.is_nan() { quiet } else { rounded }.to_le_bytes();
+        *block = ((rounded_to_bf16(x) >> 16) as u16).to_le_bytes();
     }
+}
+
+/// The bits of the nearest bf16, in the upper half; ties go to the even one, and a NaN stays one.
+#[inline(always)]
+pub(crate) fn rounded_to_bf16(x: f32) -> u32 {
+    let bits = x.to_bits();
+    // Adding just under half of the last kept bit, and that bit itself, rounds ties to even; a carry out of the
+    // fraction raises the exponent, as it should. A NaN must not be carried into an infinity.
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+    (if x.is_nan() { bits | 0x0040_0000 } else { rounded }) & 0xffff_0000
 }
 
 /// The half precision number at byte `at` of a block.

@@ -6,8 +6,9 @@
 use super::numbers::{GROUP, Numbers, in_tiles, zero_beyond};
 use super::product::View;
 use super::tile::{self, Tiles};
-use super::transpose::transpose;
+use crate::blocks::half::rounded_to_bf16 as round;
 use crate::isa::{self, Isa};
+use crate::transpose::transpose;
 
 /// Columns of a panel on every instruction set, so that a packed weight does not depend on it.
 pub(crate) const PANEL: usize = 64;
@@ -178,16 +179,6 @@ unsafe fn round_by_row(from: View<f32>, rows: usize, depth: usize, (to, stride):
             );
         }
     }
-}
-
-/// The bits of the nearest bf16, in the upper half.
-#[inline(always)]
-fn round(x: f32) -> u32 {
-    let bits = x.to_bits();
-    // Half of the last kept bit less one, and that bit itself: ties go to even, a carry raises the exponent. A NaN must
-    // not be carried into an infinity.
-    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
-    (if x.is_nan() { bits | 0x0040_0000 } else { rounded }) & 0xffff_0000
 }
 
 #[inline(always)]

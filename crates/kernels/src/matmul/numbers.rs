@@ -6,7 +6,7 @@
 
 use super::product::View;
 use super::tile::{self, Tiled, Tiles};
-use super::transpose::transpose;
+use crate::transpose::transpose;
 use crate::{
     Element,
     isa::{self, Isa},

@@ -14,7 +14,7 @@ use super::grid::{self, Pieces, Shape};
 use super::numbers::Numbers;
 use super::product::{Product, View};
 use super::tile::{self, Call, Tiles};
-use super::transpose::transpose;
+use crate::transpose::transpose;
 use crate::{Write, scratch, team::parallel};
 
 /// Rows for which packing a contiguous right operand costs more than it wins.

@@ -14,7 +14,7 @@ use crate::isa::{self, Isa};
 use crate::matmul::bf16::{PANEL, round_rows};
 use crate::matmul::grid;
 use crate::matmul::tile::{self, Call, Tiles};
-use crate::matmul::transpose::transpose;
+use crate::transpose::transpose;
 
 /// Weights in bf16.
 pub(super) enum Bf16 {}
