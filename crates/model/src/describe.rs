@@ -22,9 +22,12 @@
 //! # Ok::<(), formwork_model::Error>(())
 //! ```
 
+use std::iter;
+
 use formwork_module::{CacheType, Mask};
 use serde::Serialize;
 
+use crate::count::{product, sum};
 use crate::{
     Builder, HeadConfig, ModelConfig, MultiHeadConfig, Outline, Result, TrainingMemory, outline::starred,
 };
@@ -72,8 +75,10 @@ pub struct CacheBytes {
 
 impl CacheBytes {
     fn of(config: &ModelConfig, cache: CacheType) -> Self {
-        let row = |attn: &MultiHeadConfig| 2 * attn.kv_heads() * cache.row_bytes(attn.head_dim(config.dim));
-        Self { cache, bytes_per_token: heads(config).map(|attn| row(attn) as u64).sum() }
+        let row = |attn: &MultiHeadConfig| {
+            product([2, attn.kv_heads(), cache.row_bytes(attn.head_dim(config.dim))])
+        };
+        Self { cache, bytes_per_token: sum(heads(config).map(row)) }
     }
 }
 
@@ -85,17 +90,16 @@ impl Description {
     pub fn of(builder: &Builder) -> Result<Self> {
         let (config, outline) = (builder.config(), Outline::of(builder)?);
         let parameters = outline.parameters();
-        let cached: u64 =
-            heads(config).map(|attn| 2 * (attn.kv_heads() * attn.head_dim(config.dim)) as u64).sum();
+        let cached = sum(heads(config).map(|attn| product([2, attn.kv_heads(), attn.head_dim(config.dim)])));
         Ok(Self {
             name: config.name.clone(),
             config: crate::config::compact(config),
             parameters,
             parameters_by_part: by_part(&outline),
             flops_per_token: flops(config, &outline),
-            kv_bytes_per_token: 2 * cached,
+            kv_bytes_per_token: cached.saturating_mul(2),
             kv_bytes_by_type: CacheType::ALL.map(|cache| CacheBytes::of(config, cache)).into(),
-            weight_bytes: 4 * parameters,
+            weight_bytes: parameters.saturating_mul(4),
             training_bytes: TrainingMemory::outlined(config, parameters, [1, config.context]).peak(),
         })
     }
@@ -116,7 +120,7 @@ fn by_part(outline: &Outline) -> Vec<Part> {
         let name = segments[..depth.min(segments.len() - 1)].join(".");
         let parameters = line.shape.len() as u64;
         match parts.iter_mut().find(|part| part.name == name) {
-            Some(part) => part.parameters += parameters,
+            Some(part) => part.parameters = sum([part.parameters, parameters]),
             None => parts.push(Part { name, parameters }),
         }
     }
@@ -129,14 +133,14 @@ fn flops(config: &ModelConfig, outline: &Outline) -> u64 {
         name => name.starts_with("embed.position."),
     };
     let matrices = outline.lines.iter().filter(|line| line.shape.rank() == 2 && !looked_up(&line.name));
-    let matrices: u64 = matrices.map(|line| line.shape.len() as u64).sum();
-    let context = config.context as u64;
+    let matrices = sum(matrices.map(|line| line.shape.len() as u64)).saturating_mul(2);
     let scores = heads(config).map(|attn| {
-        let width = (attn.heads * attn.head_dim(config.dim)) as u64;
-        match attn.mask {
-            Mask::Causal => 2 * width * (context + 1),
-            _ => 4 * width * context,
-        }
+        let (width, context) = ([attn.heads, attn.head_dim(config.dim)], config.context);
+        let seen = match attn.mask {
+            Mask::Causal => [2, context.saturating_add(1)],
+            _ => [4, context],
+        };
+        product(width.into_iter().chain(seen))
     });
-    2 * matrices + scores.sum::<u64>()
+    sum(iter::once(matrices).chain(scores))
 }

@@ -31,6 +31,7 @@
 pub mod block;
 pub mod builder;
 pub mod config;
+mod count;
 pub mod describe;
 mod diff;
 pub mod embed;

@@ -16,7 +16,7 @@ use std::fmt::{self, Write};
 use formwork_module::{Init, Module, Shape, params};
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-use crate::{Builder, Result};
+use crate::{Builder, Result, count::sum};
 
 /// One parameter.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,7 +75,7 @@ impl Outline {
 
     /// Number of parameters.
     pub fn parameters(&self) -> u64 {
-        self.lines.iter().map(|line| line.shape.len() as u64).sum()
+        sum(self.lines.iter().map(|line| line.shape.len() as u64))
     }
 
     /// The outline as text, with one line for what all layers repeat: `blocks.*.attn.q.weight [768, 768] .. × 12`.

@@ -11,7 +11,7 @@
 //! states, and a chunk of logits. In the backward: a layer's own gradients, while what it kept is still there. The peak is
 //! the larger of the two. Each piece counts with the size that a [`Pool`] gives it. It is the
 //! `peak` of [`Pool::stats`] after a step with one batch, but for what a stranger's part keeps and passes, which is not
-//! known here.
+//! known here. What does not fit 64 bits, as a config from a stranger may ask for, is the largest number that does.
 //!
 //! ```
 //! use formwork_model::{Builder, TrainingMemory, presets};
@@ -25,6 +25,7 @@ use formwork_module::{HeadLoss, Pool};
 use formwork_norm::NormConfig;
 use serde::Serialize;
 
+use crate::count::sum;
 use crate::{AttentionConfig, Builder, FeedForwardConfig, ModelConfig, Outline, ResidualConfig, Result};
 
 /// Bytes of a training step; see the [module](self).
@@ -53,8 +54,9 @@ impl TrainingMemory {
     }
 
     pub(crate) fn outlined(config: &ModelConfig, parameters: u64, [b, t]: [usize; 2]) -> Self {
-        let rows = Rows(b * t);
-        let all = Pool::bytes_of::<f32>(parameters as usize);
+        let tokens = b.saturating_mul(t);
+        let rows = Rows(tokens);
+        let all = Pool::bytes_of::<f32>(usize::try_from(parameters).unwrap_or(usize::MAX));
         let layers: Vec<Layer> = config
             .blocks
             .iter()
@@ -63,33 +65,32 @@ impl TrainingMemory {
             })
             .collect();
         let stream = rows.of(config.dim);
-        let ends = stream + config.norm.as_ref().map_or(0, |norm| rows.statistics(norm));
-        let kept = ends + layers.iter().map(Layer::kept).sum::<u64>();
+        let ends = config.norm.as_ref().map_or(0, |norm| rows.statistics(norm));
+        let kept = sum([stream, ends].into_iter().chain(layers.iter().map(Layer::kept)));
         // The forward's end: the hidden states, their gradient, the head's, a chunk of logits, the losses.
         let (n, d) = (config.vocab, config.dim);
-        let chunk = HeadLoss::chunk_rows(b * t, [n, d]);
-        let head = Pool::bytes_of::<f32>(n * d) + Pool::bytes_of::<f32>(chunk * n) + rows.of(1);
-        let mut most = kept + 2 * stream + head;
+        let chunk = Rows(HeadLoss::chunk_rows(tokens, [n, d]));
+        let mut most = sum([kept, stream, stream, Rows(n).of(d), chunk.of(n), rows.of(1)]);
         // The backward, from the last layer to the first: what is left of the kept, and the layer's own gradients.
         let mut left = kept;
         for layer in layers.iter().rev() {
             // The layer's output is consumed; the gradient of the stream is as large.
-            most = most.max(left + stream + layer.feedforward_passing);
-            left -= layer.feedforward;
-            most = most.max(left + 2 * stream + layer.attention_passing);
-            left -= layer.kept() - layer.feedforward;
+            most = most.max(sum([left, stream, layer.feedforward_passing]));
+            left = left.saturating_sub(layer.feedforward);
+            most = most.max(sum([left, stream, stream, layer.attention_passing]));
+            left = left.saturating_sub(layer.stream.saturating_add(layer.attention));
         }
-        Self { parameters: all, gradients: all, moments: 2 * all, kept, passing: most - kept }
+        Self { parameters: all, gradients: all, moments: all.saturating_mul(2), kept, passing: most - kept }
     }
 
     /// Parameters, gradients and moments: what is there between steps.
     pub fn fixed(&self) -> u64 {
-        self.parameters + self.gradients + self.moments
+        sum([self.parameters, self.gradients, self.moments])
     }
 
     /// The most that is in use at one time.
     pub fn peak(&self) -> u64 {
-        self.fixed() + self.kept + self.passing
+        sum([self.fixed(), self.kept, self.passing])
     }
 }
 
@@ -100,13 +101,13 @@ struct Rows(usize);
 impl Rows {
     /// Bytes of a tensor with so many numbers per token.
     fn of(self, width: usize) -> u64 {
-        if width == 0 { 0 } else { Pool::bytes_of::<f32>(self.0 * width) }
+        if width == 0 { 0 } else { Pool::bytes_of::<f32>(self.0.saturating_mul(width)) }
     }
 
     /// What a norm keeps beside its input and its result.
     fn statistics(self, norm: &NormConfig) -> u64 {
         match norm {
-            NormConfig::Layer(_) => 2 * self.of(1),
+            NormConfig::Layer(_) => sum([self.of(1); 2]),
             NormConfig::Rms(_) => self.of(1),
             NormConfig::Custom(_) => 0,
         }
@@ -131,11 +132,11 @@ struct Layer {
 
 impl Layer {
     fn of(parts: &ResidualConfig, d: usize, rows: Rows) -> Self {
-        let norms = rows.statistics(&parts.attn_norm) + rows.statistics(&parts.ffn_norm);
+        let norms = sum([&parts.attn_norm, &parts.ffn_norm].map(|norm| rows.statistics(norm)));
         let heads = match &parts.attn {
             AttentionConfig::MultiHead(a) => {
-                let (width, kv) = (a.heads * a.head_dim(d), a.kv_heads() * a.head_dim(d));
-                Some((2 * rows.of(width) + 2 * rows.of(kv), rows.of(a.heads)))
+                let [width, kv] = [a.heads, a.kv_heads()].map(|n| rows.of(n.saturating_mul(a.head_dim(d))));
+                Some((sum([width, width, kv, kv]), rows.of(a.heads)))
             }
             AttentionConfig::Custom(_) => None,
         };
@@ -146,15 +147,15 @@ impl Layer {
             FeedForwardConfig::Custom(_) => (0, 0, 0),
         };
         Self {
-            stream: 4 * rows.of(d) + norms,
-            attention: heads.map_or(0, |(tensors, lse)| tensors + lse),
-            feedforward: kept * rows.of(f),
+            stream: rows.of(d).saturating_mul(4).saturating_add(norms),
+            attention: heads.map_or(0, |(tensors, lse)| tensors.saturating_add(lse)),
+            feedforward: rows.of(f).saturating_mul(kept),
             attention_passing: heads.map_or(0, |(tensors, _)| tensors),
-            feedforward_passing: passing * rows.of(f),
+            feedforward_passing: rows.of(f).saturating_mul(passing),
         }
     }
 
     fn kept(&self) -> u64 {
-        self.stream + self.attention + self.feedforward
+        sum([self.stream, self.attention, self.feedforward])
     }
 }

@@ -23,7 +23,7 @@ use formwork_kernels::{
 };
 use formwork_tensor::ops;
 
-use crate::{At, Buffer, DType, Linear, Module, Pass, Precision, Record, Result, Tensor};
+use crate::{At, Buffer, DType, Error, Linear, Module, Pass, Precision, Record, Result, Tensor};
 
 /// The most layers that are joined; more are applied one by one.
 const MOST: usize = 4;
@@ -38,7 +38,10 @@ pub fn linears<const N: usize>(
     pass: &mut Pass<'_>,
 ) -> Result<[Tensor; N]> {
     // Where something does not fit, one layer after the other finds out which.
-    let fits = layers.iter().all(|(_, layer)| x.shape().last() == Some(&layer.weight.shape()[1]));
+    let fits = layers.iter().all(|(_, layer)| {
+        let [out, inp] = layer.weight.shape();
+        x.shape().last() == Some(&inp) && layer.bias.as_ref().is_none_or(|bias| **bias.shape() == [out])
+    });
     if fits && (2..=MOST).contains(&N) {
         if let Some(outputs) = in_panels(&layers, x, pass)? {
             return Ok(outputs);
@@ -92,12 +95,22 @@ pub fn may_pack(x: &Tensor, pass: &Pass<'_>) -> bool {
 /// `x·Wᵢᵀ + bᵢ` for packed weights as wide as `x`, in one parallel region; nothing is recorded.
 ///
 /// # Errors
-/// Numbers that are not `f32`.
+/// Numbers that are not `f32`, and widths that do not fit.
 pub fn packed_products<const N: usize>(
     x: &Tensor,
     weights: [Panels<'_>; N],
     biases: &[Option<Tensor>; N],
 ) -> Result<[Tensor; N]> {
+    for (weight, bias) in weights.iter().zip(biases) {
+        let (out, inp) = (weight.rows(), weight.cols());
+        if x.shape().last() != Some(&inp) {
+            let expected = format!("x [.., {inp}] for weight [{out}, {inp}]");
+            return Err(Error::shape("linear", expected, x.shape()));
+        }
+        if let Some(bias) = bias.as_ref().filter(|bias| **bias.shape() != [out]) {
+            return Err(Error::shape("linear", format_args!("bias [{out}]"), bias.shape()));
+        }
+    }
     let x = x.compact()?;
     let pool = x.pool().or_else(|| biases.iter().flatten().find_map(Tensor::pool));
     let (rows, _) = x.shape().rows();

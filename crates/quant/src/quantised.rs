@@ -135,10 +135,7 @@ impl Weight for Quantised {
         if let Some(id) = ids.iter().find(|&&id| id as usize >= n) {
             return Err(Error::invalid("gather", format_args!("ids below {n}, the rows of the table"), id));
         }
-        // A vector of one axis more, without one on the heap: a decoded token allocates nothing.
-        let mut shape = [d; 7];
-        shape[..dims.len()].copy_from_slice(dims);
-        let shape = Shape::new(&shape[..=dims.len()])?; // [dims.., d]
+        let shape = places.with_axis(d)?; // [dims.., d]
         dispatch!(self.dtype, T => {
             let mut y = Buffer::<T>::new(shape.len(), Some(&self.pool));
             gather(matrix(self.blocks()), ids, &mut y);

@@ -9,6 +9,7 @@ use std::sync::{
 use formwork_kernels::{blocks::Format, team::with_threads};
 use formwork_module::{
     Blocks, Init, Linear, Param, Pass, Precision, Record, Result, Scope, Seed, Tensor, Weight, linears,
+    packed_products,
 };
 use formwork_quant::{Quantised, encode};
 use formwork_tensor::{DType, Variable};
@@ -133,4 +134,21 @@ fn a_width_that_differs_is_refused_with_the_layers_name() {
     let x = tensor(&normals(1, &[2, INP + 1]), DType::F32, None);
     let error = linears([("q", &q), ("k", &k)], &x, &mut Pass::infer()).unwrap_err().to_string();
     assert_eq!(error, "q: linear: expected x [.., 512] for weight [37, 512], found [2, 513]");
+}
+
+#[test]
+fn a_bias_of_another_width_is_refused_with_the_layers_name() {
+    let (q, mut k) = (layer(1, OUT, true).unwrap(), layer(2, 11, true).unwrap());
+    k.bias = layer(2, 12, true).unwrap().bias;
+    let x = rows(1, 2, DType::F32);
+    let error = linears([("q", &q), ("k", &k)], &x, &mut Pass::infer()).unwrap_err().to_string();
+    assert!(error.starts_with("k: ") && error.contains("bias [11]"), "{error}");
+    let (weight, _) = quantised(2, 11);
+    let panels = [weight.packed(9).unwrap()];
+    let bias = [Some(tensor(&normals(3, &[12]), DType::F32, None))];
+    let error = packed_products(&x, panels, &bias).unwrap_err().to_string();
+    assert_eq!(error, "linear: expected bias [11], found [12]");
+    let narrow = tensor(&normals(1, &[2, INP - 1]), DType::F32, None);
+    let error = packed_products(&narrow, panels, &[None]).unwrap_err().to_string();
+    assert_eq!(error, "linear: expected x [.., 512] for weight [11, 512], found [2, 511]");
 }

@@ -9,7 +9,7 @@ mod memory;
 mod tiny;
 
 use damage::mutated;
-use formwork_model::{Builder, Outline};
+use formwork_model::{Builder, Description, Outline};
 use formwork_recipes::{
     chat::{ChatTemplate, Message, Next},
     config_from_bytes,
@@ -99,7 +99,8 @@ fn damaged(texts: &[Value], count: u64, read: &dyn Fn(&[u8]) -> Result<(), Strin
 fn a_damaged_config_is_an_error_or_a_model() {
     damaged(&configs(), 12_000, &|text| {
         let config = config_from_bytes("config.json", text).map_err(|error| error.to_string())?;
-        Outline::of(&Builder::new(config)).map(|_| ()).map_err(|error| error.to_string())
+        // What a command shows of it computes with its numbers as well.
+        Description::of(&Builder::new(config)).map(|_| ()).map_err(|error| error.to_string())
     });
 }
 

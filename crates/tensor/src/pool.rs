@@ -104,8 +104,11 @@ impl Pool {
         Buffer { memory, len, home: Some(Home { pool: self.clone(), shell }) }
     }
 
-    /// The memory that a pool takes for `len` numbers, in bytes.
+    /// The memory that a pool takes for `len` numbers, in bytes; `u64::MAX` for more than any memory holds.
     pub fn bytes_of<T: Scalar>(len: usize) -> u64 {
+        if len > isize::MAX as usize / size_of::<T>() {
+            return u64::MAX;
+        }
         (SizeClass::of(len).len * size_of::<T>()) as u64
     }
 

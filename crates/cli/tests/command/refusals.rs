@@ -2,7 +2,7 @@
 
 use formwork::{Tokenizer, recipes};
 
-use crate::support::{CONFIG, Folder, letters, refused, tiny};
+use crate::support::{CONFIG, Folder, Said, command, letters, refused, tiny};
 
 /// `generate` on raw ids, refused.
 fn unwritten(model: &str, code: i32, parts: &[&str]) {
@@ -152,4 +152,17 @@ fn flags_that_make_no_sense_are_usage() {
         2,
         &["--prompt", "5,17,2", "`x`", "number 2"],
     );
+}
+
+#[test]
+fn an_instruction_set_that_is_none_is_refused_before_anything_runs() {
+    let with = |word: &str| -> Said {
+        command().args(["presets"]).env("FORMWORK_KERNELS", word).output().expect("the command starts").into()
+    };
+    let said = with("avx3");
+    assert_eq!((said.code, said.stdout.as_str()), (Some(2), ""));
+    for part in ["FORMWORK_KERNELS", "expected scalar, avx2, avx512 or avx512dot", "found \"avx3\""] {
+        assert!(said.stderr.contains(part), "{part} in {}", said.stderr);
+    }
+    assert_eq!(with("scalar").code, Some(0));
 }

@@ -1,7 +1,7 @@
 //! The memory of a training step, as it was predicted and as the pool counted it.
 
 use formwork_model::{
-    Builder, HeadConfig, ModelConfig, TrainingMemory,
+    Builder, Description, HeadConfig, ModelConfig, TrainingMemory,
     module::{DType, Flat, Param, Pass, Pool, Seed, TokenModel, params},
 };
 use serde_json::json;
@@ -70,4 +70,16 @@ fn the_peak_of_a_step_is_predicted_within_a_twentieth() {
             assert!(off.abs() <= WITHIN, "{name} {batch:?}: predicted {predicted}, found {found}: {off:+.3}");
         }
     }
+}
+
+#[test]
+fn what_no_machine_holds_is_told_as_the_largest_number() {
+    let mut config = formwork_model::presets::llama2_7b();
+    config.context = 1 << 47;
+    let builder = Builder::new(config);
+    for batch in [[usize::MAX, 2], [1, usize::MAX], [1 << 40, 1 << 20]] {
+        assert_eq!(TrainingMemory::of(&builder, batch).unwrap().peak(), u64::MAX, "{batch:?}");
+    }
+    let description = Description::of(&builder).unwrap();
+    assert_eq!((description.training_bytes, description.flops_per_token), (u64::MAX, u64::MAX));
 }

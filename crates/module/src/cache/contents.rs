@@ -120,7 +120,8 @@ impl CacheTensor {
         }
     }
 
-    /// As numbers, `[b, g, tokens, e]`: decoded to memory of their own where they are in blocks.
+    /// As numbers, `[b, g, tokens, e]`: as they lie where they are plain, in the type they have; decoded to memory of
+    /// their own, as `dtype`, where they are in blocks.
     ///
     /// # Errors
     /// A size that does not fit memory.
