@@ -1,7 +1,10 @@
 //! The settings of generation: what the command line says, over what the model's folder says.
 
 use clap::{Arg, ArgAction, ArgMatches, builder::PossibleValuesParser, value_parser};
-use formwork::{generate::Settings, module::CacheType};
+use formwork::{
+    generate::Settings,
+    module::{CacheType, Precision},
+};
 
 use crate::failure::{Failure, Result};
 
@@ -54,6 +57,7 @@ pub(crate) fn args() -> Vec<Arg> {
             .action(ArgAction::SetTrue)
             .help("Go on past a token that ends a text"),
         cache_arg(),
+        precision_arg("split with --greedy, else as_stored"),
     ]
 }
 
@@ -73,6 +77,23 @@ pub(crate) fn cache_type(matches: &ArgMatches) -> Option<CacheType> {
     matches.get_one::<String>("cache-type").and_then(|word| CacheType::from_name(word))
 }
 
+/// The option `--precision`.
+pub(crate) fn precision_arg(default: &str) -> Arg {
+    Arg::new("precision")
+        .long("precision")
+        .value_name("HOW")
+        .value_parser(PossibleValuesParser::new(Precision::ALL.map(Precision::name)))
+        .help(format!(
+            "How activations meet stored weights: as_stored rounds them to 8 bits (or bf16), split to 16, full not at \
+             all, which is slow; bf16 rounds f32 weights too [default: {default}]"
+        ))
+}
+
+/// What `--precision` says.
+pub(crate) fn precision(matches: &ArgMatches) -> Option<Precision> {
+    matches.get_one::<String>("precision").and_then(|word| Precision::from_name(word))
+}
+
 /// Refuses flags that make no sense whatever the model, so that this is said before a large one is loaded.
 pub(crate) fn check(matches: &ArgMatches) -> Result<()> {
     read(matches, &Settings::default()).request().map(|_| ()).map_err(Failure::usage)
@@ -83,8 +104,8 @@ pub(crate) fn read(matches: &ArgMatches, own: &Settings) -> Settings {
     let mut settings = own.clone();
     let given = |name: &str| matches.value_source(name) == Some(clap::parser::ValueSource::CommandLine);
     if SAMPLING.iter().any(|name| given(name)) {
-        let Settings { seed, max_tokens, end, stop, cache, .. } = settings;
-        settings = Settings { seed, max_tokens, end, stop, cache, ..Settings::default() };
+        let Settings { seed, max_tokens, end, stop, cache, precision, .. } = settings;
+        settings = Settings { seed, max_tokens, end, stop, cache, precision, ..Settings::default() };
     }
     if matches.get_flag("greedy") {
         settings.temperature = 0.0;
@@ -99,6 +120,7 @@ pub(crate) fn read(matches: &ArgMatches, own: &Settings) -> Settings {
     settings.max_tokens = matches.get_one("max-tokens").copied().unwrap_or(settings.max_tokens);
     settings.stop.extend(matches.get_many::<String>("stop").into_iter().flatten().cloned());
     settings.cache = cache_type(matches).unwrap_or(settings.cache);
+    settings.precision = precision(matches).or(settings.precision);
     if matches.get_flag("ignore-eos") {
         settings.end.clear();
     }

@@ -147,7 +147,7 @@ impl Session<'_> {
             false => Rows::left_padded(&feed.real, t)?,
         };
         let tokens = ArrayView2::from_shape((b, t), &feed.tokens).map_err(Error::external)?;
-        let mut pass = Pass::infer().rows(rows).cached(&mut *self.cache);
+        let mut pass = Pass::infer().rows(rows).cached(&mut *self.cache).in_precision(self.precision);
         if let Some(flag) = &self.cancel {
             pass = pass.cancelled_by(flag);
         }

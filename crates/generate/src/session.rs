@@ -23,7 +23,7 @@
 
 use std::sync::{Arc, atomic::AtomicBool};
 
-use formwork_module::{CacheType, Error, KvCache, Result, TokenModel};
+use formwork_module::{CacheType, Error, KvCache, Precision, Result, TokenModel};
 
 use crate::{History, Sampler, feed::Feed};
 
@@ -36,6 +36,7 @@ pub struct Session<'m> {
     /// The most tokens of a row.
     pub(crate) capacity: usize,
     pub(crate) chunk: usize,
+    pub(crate) precision: Precision,
     pub(crate) cancel: Option<Arc<AtomicBool>>,
     pub(crate) feed: Feed,
     /// What the last step chose.
@@ -97,7 +98,8 @@ impl<'m> Session<'m> {
         let rows: Vec<_> = (0..cache.rows()).map(|row| Row::new(row as u64)).collect();
         let picked = vec![None; rows.len()];
         let (feed, scratch) = (Feed::default(), Vec::new());
-        Ok(Self { model, cache, rows, capacity, chunk: Self::CHUNK, cancel: None, feed, picked, scratch })
+        let (chunk, precision) = (Self::CHUNK, Precision::default());
+        Ok(Self { model, cache, rows, capacity, chunk, precision, cancel: None, feed, picked, scratch })
     }
 
     /// Stores keys and values as `kind`, in a new cache of the model's in place of the one before: `bf16` takes half the
@@ -112,6 +114,14 @@ impl<'m> Session<'m> {
         }
         self.cache = Box::new(self.model.cache(self.rows.len(), self.capacity).stored(kind));
         Ok(self)
+    }
+
+    /// Sets in which numbers products are computed, [`Precision::AsStored`] unless this says otherwise. A text that is in
+    /// the cache already stays as it was computed.
+    #[must_use]
+    pub fn in_precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
     }
 
     /// Sends long prompts through the model in pieces of at most `tokens` per row: less memory, the same logits up to
@@ -274,6 +284,7 @@ impl<'m> Session<'m> {
             rows,
             capacity: self.capacity,
             chunk: self.chunk,
+            precision: self.precision,
             cancel,
             feed,
             picked,

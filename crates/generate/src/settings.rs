@@ -10,7 +10,7 @@
 //! # Ok::<(), formwork_module::Error>(())
 //! ```
 
-use formwork_module::{CacheType, Error, Result};
+use formwork_module::{CacheType, Error, Precision, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -58,6 +58,8 @@ pub struct Settings {
     pub stop: Vec<String>,
     /// How keys and values are stored, for whoever makes the session: [`Session::cached_in`](crate::Session::cached_in).
     pub cache: CacheType,
+    /// In which numbers products are computed; left out, [`precision`](Self::precision) says it.
+    pub precision: Option<Precision>,
 }
 
 impl Default for Settings {
@@ -81,11 +83,22 @@ impl Default for Settings {
             end: Vec::new(),
             stop: Vec::new(),
             cache: CacheType::F32,
+            precision: None,
         }
     }
 }
 
 impl Settings {
+    /// In which numbers products are computed, for whoever makes the session:
+    /// [`Session::in_precision`](crate::Session::in_precision).
+    ///
+    /// Unless the field says otherwise it is [`Precision::Split`] where the likeliest token is wanted, which rounding
+    /// activations to 8 bits may well change, and [`Precision::AsStored`] where tokens are drawn.
+    pub fn precision(&self) -> Precision {
+        let drawn = if self.temperature == 0.0 { Precision::Split } else { Precision::AsStored };
+        self.precision.unwrap_or(drawn)
+    }
+
     /// The chain: penalties, what is forbidden, temperature, top-k, top-p, min-p, then the choice; what changes nothing is
     /// left out.
     ///
@@ -227,11 +240,20 @@ mod tests {
     }
 
     #[test]
+    fn the_likeliest_token_is_that_of_the_exact_activations_unless_told_otherwise() {
+        let of =
+            |temperature, precision| Settings { temperature, precision, ..Settings::default() }.precision();
+        assert_eq!([of(0.0, None), of(1.0, None)], [Precision::Split, Precision::AsStored]);
+        let told = Some(Precision::Full);
+        assert_eq!([of(0.0, told), of(1.0, told)], [Precision::Full; 2]);
+    }
+
+    #[test]
     fn settings_are_read_as_they_are_written_and_unknown_fields_refused() {
-        let (stop, cache) = (vec!["\n".into()], CacheType::Q8_0);
-        let settings = Settings { top_p: Some(0.9), stop, cache, ..Settings::default() };
+        let (stop, cache, precision) = (vec!["\n".into()], CacheType::Q8_0, Some(Precision::AsStored));
+        let settings = Settings { top_p: Some(0.9), stop, cache, precision, ..Settings::default() };
         let json = serde_json::to_value(&settings).unwrap();
-        assert_eq!(json["cache"], "q8_0");
+        assert_eq!((&json["cache"], &json["precision"]), (&"q8_0".into(), &"as_stored".into()));
         assert_eq!(config::read::<Settings>(json).unwrap(), settings);
         let few = config::read::<Settings>(serde_json::json!({"top_k": 7})).unwrap();
         assert_eq!(few, Settings { top_k: Some(7), ..Settings::default() });

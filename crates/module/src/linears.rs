@@ -78,7 +78,7 @@ fn in_panels<const N: usize>(
     if biases.iter().flatten().any(|bias| bias.dtype() != x.dtype() || bias.is_tracked()) {
         return Ok(None);
     }
-    packed_products(x, weights.map(|weight| weight.expect("filled above")), &biases).map(Some)
+    packed_products(x, weights.map(|weight| weight.expect("filled above")), &biases, pass).map(Some)
 }
 
 /// Whether products of `x` may use packed weights: in inference, on `f32`, unless full precision is asked for.
@@ -92,7 +92,8 @@ pub fn may_pack(x: &Tensor, pass: &Pass<'_>) -> bool {
         && pass.record() == Record::Nothing
 }
 
-/// `x·Wᵢᵀ + bᵢ` for packed weights as wide as `x`, in one parallel region; nothing is recorded.
+/// `x·Wᵢᵀ + bᵢ` for packed weights as wide as `x`, in one parallel region and the precision of the pass; nothing is
+/// recorded.
 ///
 /// # Errors
 /// Numbers that are not `f32`, and widths that do not fit.
@@ -100,6 +101,7 @@ pub fn packed_products<const N: usize>(
     x: &Tensor,
     weights: [Panels<'_>; N],
     biases: &[Option<Tensor>; N],
+    pass: &Pass<'_>,
 ) -> Result<[Tensor; N]> {
     for (weight, bias) in weights.iter().zip(biases) {
         let (out, inp) = (weight.rows(), weight.cols());
@@ -120,7 +122,11 @@ pub fn packed_products<const N: usize>(
         let bias = bias.as_ref().map(|bias| bias.slice::<f32>()).transpose()?;
         *slot = Some(Product { weight, bias, y: Dest::store(y) });
     }
-    packed::linear(x.slice::<f32>()?, &mut products.map(|product| product.expect("filled above")));
+    let mut products = products.map(|product| product.expect("filled above"));
+    match pass.precision() {
+        Precision::Split => packed::linear_split(x.slice()?, &mut products),
+        _ => packed::linear(x.slice()?, &mut products),
+    }
     let mut tensors = [const { None }; N];
     for ((tensor, y), weight) in tensors.iter_mut().zip(outputs).zip(weights) {
         *tensor = Some(Tensor::from_buffer(y, &x.shape().with_last(weight.rows()))?); // [.., out]

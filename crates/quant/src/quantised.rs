@@ -114,7 +114,7 @@ impl Weight for Quantised {
             && let Some(packed) = self.packed(x.shape().rows().0)
         {
             let bias = bias.map(Tensor::compact).transpose()?;
-            let [y] = packed_products(x, [packed], &[bias])?;
+            let [y] = packed_products(x, [packed], &[bias], pass)?;
             return Ok(y);
         }
         let product = Product(self.matrix.blocks.clone());

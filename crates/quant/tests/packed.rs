@@ -146,9 +146,9 @@ fn a_bias_of_another_width_is_refused_with_the_layers_name() {
     let (weight, _) = quantised(2, 11);
     let panels = [weight.packed(9).unwrap()];
     let bias = [Some(tensor(&normals(3, &[12]), DType::F32, None))];
-    let error = packed_products(&x, panels, &bias).unwrap_err().to_string();
+    let error = packed_products(&x, panels, &bias, &Pass::infer()).unwrap_err().to_string();
     assert_eq!(error, "linear: expected bias [11], found [12]");
     let narrow = tensor(&normals(1, &[2, INP - 1]), DType::F32, None);
-    let error = packed_products(&narrow, panels, &[None]).unwrap_err().to_string();
+    let error = packed_products(&narrow, panels, &[None], &Pass::infer()).unwrap_err().to_string();
     assert_eq!(error, "linear: expected x [.., 512] for weight [11, 512], found [2, 511]");
 }

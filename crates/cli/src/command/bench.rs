@@ -17,7 +17,7 @@ use formwork::{
     TokenModel, Transformer,
     generate::Session,
     kernels::{isa, roofline::Roofline},
-    module::CacheType,
+    module::{CacheType, Precision},
     recipes::StoredType,
     with_threads,
 };
@@ -33,7 +33,7 @@ use crate::{
     interrupt,
     number::binary,
     output::{Output, Progress, Style},
-    settings::{cache_arg, cache_type},
+    settings::{cache_arg, cache_type, precision, precision_arg},
     table::{Side, Table},
 };
 
@@ -43,7 +43,7 @@ a block format, such as bf16, q8_0 or q4_k; without it, weights are as a GGUF fi
 --cache-type is how the keys and values of earlier tokens are stored. -p 0 or -n 0 leaves a part out. The roofline is
 what this machine did in the same minute at most: multiply-adds in registers, and bytes from memory.
 
-With --json, the keys are model, weights, cache (how it stores), threads, kernels (the instruction set), prefill and
+With --json, the keys are model, weights, cache (how it stores), precision, threads, kernels (the instruction set), prefill and
 decode (each with tokens, tok_s of every repetition and their median), bytes_per_token (of weights that a written token
 reads) and roofline (clock_ghz, f32_gflops, bf16_gflops, int8_gops, read_gb_s, triad_gb_s).
 
@@ -80,6 +80,7 @@ pub(super) fn define(command: Command) -> Command {
                 .help("The type of the matrices [default: as they are]"),
         )
         .arg(cache_arg())
+        .arg(precision_arg("as_stored"))
         .arg(json_flag("Print a JSON object"))
         .after_help(EXAMPLES)
 }
@@ -96,6 +97,7 @@ struct Report<'a> {
     model: &'a str,
     weights: &'static str,
     cache: CacheType,
+    precision: Precision,
     threads: usize,
     kernels: &'static str,
     prefill: Measured,
@@ -119,6 +121,7 @@ struct Plan {
     new: usize,
     repetitions: usize,
     cache: CacheType,
+    precision: Precision,
 }
 
 /// Loads or fills the model, and measures.
@@ -130,6 +133,7 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Result<()> {
         new: number("new-tokens"),
         repetitions: number("repetitions"),
         cache: cache_type(matches).unwrap_or_default(),
+        precision: precision(matches).unwrap_or_default(),
     };
     if plan.prompt == 0 && plan.new == 0 {
         return Err(Failure::usage("-p and -n: expected tokens to read or to write, found 0 of both"));
@@ -167,6 +171,7 @@ fn measure<'a>(
         model: name,
         weights: main_type(&model),
         cache: plan.cache,
+        precision: plan.precision,
         threads,
         kernels: isa::current().name(),
         prefill: timing.part("reading", plan.prompt, |session, ids| session.prompt(&[ids]))?,
@@ -203,7 +208,7 @@ impl Timing<'_> {
         if count > 0 {
             let ids = tokens(count, self.model.vocab());
             let session = Session::new(self.model, 1, count)?.cached_in(self.plan.cache)?;
-            let mut session = session.cancelled_by(self.stop.clone());
+            let mut session = session.in_precision(self.plan.precision).cancelled_by(self.stop.clone());
             for turn in 0..=self.plan.repetitions {
                 session.truncate(0, 0)?;
                 let begin = Instant::now();
@@ -225,8 +230,11 @@ impl Timing<'_> {
 }
 
 fn show(report: &Report<'_>, out: &mut Output) -> Result<()> {
-    let Report { model, weights, cache, threads, kernels, .. } = report;
-    out.line(format_args!("{model}, {weights}, {threads} threads, {kernels}, cache in {cache}"))?;
+    let Report { model, weights, cache, threads, kernels, precision, .. } = report;
+    let precision = precision.name();
+    out.line(format_args!(
+        "{model}, {weights}, {threads} threads, {kernels}, cache in {cache}, precision {precision}"
+    ))?;
     let mut table = Table::headed([
         ("", Side::Left),
         ("tokens", Side::Right),

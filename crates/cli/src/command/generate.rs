@@ -88,12 +88,15 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Result<()> {
     if settings.end.is_empty() && !matches.get_flag("ignore-eos") {
         settings.end = tokenizer.as_ref().map_or_else(Vec::new, |tokenizer| tokenizer.special().end.clone());
     }
+    let (cache, precision) = (settings.cache, settings.precision());
     request.end = settings.end;
 
     let stop = interrupt::flag();
     let capacity = prompt.len().saturating_add(request.max_tokens);
-    let mut session =
-        Session::new(&model, 1, capacity)?.cached_in(settings.cache)?.cancelled_by(stop.clone());
+    let mut session = Session::new(&model, 1, capacity)?
+        .cached_in(cache)?
+        .in_precision(precision)
+        .cancelled_by(stop.clone());
     let begin = Instant::now();
     session.prompt(&[&prompt]).map_err(|error| match stop.load(Relaxed) {
         true => interrupted(0),

@@ -33,6 +33,7 @@ fn a_config_is_filled_and_timed() {
         "decode",
         "kernels",
         "model",
+        "precision",
         "prefill",
         "roofline",
         "threads",

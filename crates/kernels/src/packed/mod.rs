@@ -4,7 +4,7 @@
 //! in: against bf16, to bf16; against blocks of integers, to integers of 8 bits with a scale for each 32 of them, and
 //! then every product is one of integers; the sums are `f32`. That is the error of `Q8_0` in the activations, about
 //! 0.4% of the largest of 32 for each number, and far below the error of the weights. For products with the full
-//! activations use [`blocks::multiply`](crate::blocks::multiply).
+//! activations use [`blocks::multiply`](crate::blocks::multiply); [`linear_split`] rounds them to 16 bits in place of 8.
 //!
 //! [`Packed::of`] copies the rows of `W` into panels that the widest registers read from front to back, in memory of
 //! huge pages; it holds as many bytes as the file does, within 3%. A product reads them from memory once for each few
@@ -37,10 +37,12 @@ mod layout;
 mod levels;
 mod plan;
 mod product;
+mod split;
 #[cfg(test)]
 mod tests;
 
 pub use product::{Product, linear};
+pub use split::linear_split;
 
 use crate::blocks::{Format, multiply::Matrix};
 use crate::memory::huge::Part;

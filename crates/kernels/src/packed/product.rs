@@ -34,16 +34,7 @@ const SHARED: usize = 32 << 10;
 /// # Panics
 /// If the weights do not all have `k` columns, `x` is not rows of that width, or a `y` or bias does not fit.
 pub fn linear(x: &[f32], products: &mut [Product<'_>]) {
-    let Some(k) = products.first().map(|p| p.weight.cols()) else { return };
-    let m = x.len() / k;
-    assert!(m * k == x.len(), "packed: expected x in rows of {k}, found {} elements", x.len());
-    for p in products.iter() {
-        let n = p.weight.rows();
-        assert!(p.weight.cols() == k, "packed: expected weights of {k} columns, found {}", p.weight.cols());
-        assert!(p.y.data.len() == m * n, "packed: expected y [{m}, {n}], found {} elements", p.y.data.len());
-        let bias = p.bias.map_or(n, <[f32]>::len);
-        assert!(bias == n, "packed: expected bias [{n}], found {bias} elements");
-    }
+    let Some((m, k)) = check(x, products) else { return };
     // Whole tiles, so that a pass begins where a tile does.
     let pass = (MOST / k).max(1).next_multiple_of(TILE);
     for start in (0..m).step_by(pass) {
@@ -61,6 +52,24 @@ pub fn linear(x: &[f32], products: &mut [Product<'_>]) {
             });
         });
     }
+}
+
+/// Rows and columns of `x`; `None` where there is no product.
+///
+/// # Panics
+/// As [`linear`].
+pub(super) fn check(x: &[f32], products: &[Product<'_>]) -> Option<(usize, usize)> {
+    let k = products.first()?.weight.cols();
+    let m = x.len() / k;
+    assert!(m * k == x.len(), "packed: expected x in rows of {k}, found {} elements", x.len());
+    for p in products {
+        let n = p.weight.rows();
+        assert!(p.weight.cols() == k, "packed: expected weights of {k} columns, found {}", p.weight.cols());
+        assert!(p.y.data.len() == m * n, "packed: expected y [{m}, {n}], found {} elements", p.y.data.len());
+        let bias = p.bias.map_or(n, <[f32]>::len);
+        assert!(bias == n, "packed: expected bias [{n}], found {bias} elements");
+    }
+    Some((m, k))
 }
 
 /// Rows are cut at multiples of this, which is one of every layout's tallest tile.

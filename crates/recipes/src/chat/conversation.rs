@@ -118,7 +118,9 @@ impl<'m> Chat<'m> {
             settings.end.dedup();
         }
         settings.request()?;
-        let mut session = Session::new(model, 1, options.capacity)?.cached_in(settings.cache)?;
+        let mut session = Session::new(model, 1, options.capacity)?
+            .cached_in(settings.cache)?
+            .in_precision(settings.precision());
         if let Some(flag) = &options.cancel {
             session = session.cancelled_by(flag.clone());
         }
