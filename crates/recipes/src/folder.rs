@@ -152,8 +152,11 @@ pub fn load_as(path: impl AsRef<Path>, options: &LoadOptions) -> Result<Loaded> 
         // A vocabulary of megabytes has been read into a table of its own.
         gguf.release();
     }
-    let unread = if tokenizer.is_none() { vocabulary::unread(&opened) } else { None };
-    let notes = opened.notes.iter().cloned().chain(notes).chain(unread).collect();
+    let doubt = match &tokenizer {
+        Some(tokenizer) => vocabulary::foreign(&opened, tokenizer),
+        None => vocabulary::unread(&opened),
+    };
+    let notes = opened.notes.iter().cloned().chain(notes).chain(doubt).collect();
     Ok(Loaded { model, tokenizer, template, settings, notes, origin: Origin(opened) })
 }
 
@@ -161,7 +164,13 @@ fn build(opened: &Opened, options: &LoadOptions) -> Result<Transformer> {
     let builder = Builder::new(opened.config.clone()).hooks(&options.hooks);
     let plan = plan(&builder, opened)?;
     let archive = &opened.archive;
-    plan.report(archive).check()?;
+    plan.report(archive).check().map_err(|error| match &opened.notes[..] {
+        [] => error,
+        // A field with a typo changes nothing, and then the weights are those of another model.
+        notes => {
+            error.hint(format_args!("the config may belong to another checkpoint: {}", notes.join("; ")))
+        }
+    })?;
     let weights = options.weights.of(opened.layout);
     let needed = room::needed(&plan, archive, weights, options.dtype);
     options.memory.holds(

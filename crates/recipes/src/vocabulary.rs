@@ -64,6 +64,13 @@ pub(crate) fn fits(tokenizer: &Tokenizer, rows: usize) -> Result<()> {
     })
 }
 
+/// What to tell of a tokenizer that leaves a tenth of the model's ids without a token: tables are padded, but by less.
+pub(crate) fn foreign(opened: &Opened, tokenizer: &Tokenizer) -> Option<String> {
+    let (ids, rows) = (tokenizer.vocab(), opened.config.vocab);
+    (ids < rows - rows / 10)
+        .then(|| format!("the tokenizer has {ids} ids and the model {rows}; it may belong to another model"))
+}
+
 /// What to tell of a model whose tokenizer is there in a form that is not read.
 pub(crate) fn unread(opened: &Opened) -> Option<String> {
     let others = ["tokenizer.model", "vocab.json", "vocab.txt"];

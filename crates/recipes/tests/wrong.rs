@@ -14,6 +14,7 @@ use formwork_recipes::{
     chat::{Message, Next},
     convert, load, load_tokenizer,
 };
+use formwork_tokenizer::Tokenizer;
 use serde_json::{Value, json};
 use tiny::*;
 
@@ -265,4 +266,42 @@ fn a_gguf_file_without_a_vocabulary() {
         says(&message, &["missing", "tokenizer.ggml.model", "bare.gguf"]);
     }
     refused(&bare(Some("llama")), &["bare.gguf", "tokenizer.ggml.tokens", "the file has no vocabulary"]);
+}
+
+#[test]
+fn a_typo_in_a_config_is_named_where_the_weights_do_not_fit() {
+    let place = Place::new();
+    let config = fs::read_to_string(place.path("folder/config.json")).unwrap();
+    fs::write(place.path("folder/config.json"), config.replace("num_key_value_heads", "num_kv_head"))
+        .unwrap();
+    refused(&place.path("folder"), &["reshaped", "another checkpoint", "field num_kv_head is not known"]);
+}
+
+#[test]
+fn a_tokenizer_with_far_fewer_ids_is_told() {
+    let place = Place::new();
+    fs::remove_file(place.path("folder/tokenizer_config.json")).unwrap();
+    fs::write(place.path("folder/tokenizer.json"), Tokenizer::characters("the cat").unwrap().to_json())
+        .unwrap();
+    let notes = load(place.path("folder")).unwrap().notes;
+    assert!(notes.iter().any(|note| note.contains("may belong to another model")), "{notes:?}");
+}
+
+#[test]
+fn a_conversion_that_is_refused_leaves_what_was_there() {
+    let place = Place::new();
+    let there = place.path("there");
+    fs::create_dir(&there).unwrap();
+    for name in ["config.json", "tokenizer.json", "model.safetensors.index.json"] {
+        fs::write(there.join(name), name).unwrap();
+    }
+    let error = convert(place.gguf(), &there, &Convert { dtype: None }).unwrap_err().to_string();
+    says(&error, &["model.safetensors.index.json"]);
+    let mut names: Vec<_> = fs::read_dir(&there)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["config.json", "model.safetensors.index.json", "tokenizer.json"]);
+    assert!(names.iter().all(|name| fs::read_to_string(there.join(name)).unwrap() == *name));
 }

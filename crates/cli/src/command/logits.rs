@@ -114,6 +114,11 @@ impl Input {
             None => vec![vec![true; t]; b],
             Some(mask) => {
                 same("attention_mask", mask, [b, t])?;
+                if let Some(other) = mask.iter().flatten().find(|&&real| real > 1) {
+                    return Err(format!(
+                        "attention_mask: expected 1 for a real token and 0 for padding, found {other}"
+                    ));
+                }
                 mask.iter().map(|row| row.iter().map(|&real| real != 0).collect()).collect()
             }
         };

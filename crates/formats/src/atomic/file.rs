@@ -37,9 +37,15 @@ impl AtomicFile {
     /// Opens a temporary file in the folder of `path`.
     ///
     /// # Errors
-    /// The folder is missing or cannot be written to, or `path` ends in no name.
+    /// The folder is missing or cannot be written to, `path` ends in no name, or a device, a pipe or a socket is there,
+    /// which cannot have contents in one step and must not be replaced by a file.
     pub fn create(path: impl AsRef<Path>) -> Result<Self> {
         let target = path.as_ref().to_path_buf();
+        if fs::metadata(&target).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+            let source =
+                io::Error::new(io::ErrorKind::InvalidInput, "it is no file but a device, a pipe or a socket");
+            return Err(Error::io("replace it by a file", source).in_file(Some(&target)));
+        }
         let (temporary, file) =
             temporary(&target, |path| File::options().write(true).create_new(true).open(path))?;
         let file = Some(BufWriter::with_capacity(1 << 17, file));
@@ -144,6 +150,23 @@ mod tests {
         let error = AtomicFile::create(&path).unwrap().commit().unwrap_err();
         assert_eq!(error.file(), Some(&*path));
         assert_eq!(names(folder.path()), ["file"]);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_is_no_file_is_not_replaced() {
+        use std::os::unix::{fs::FileTypeExt, net::UnixListener};
+        let folder = tempfile::tempdir().unwrap();
+        let (socket, link) = (folder.path().join("socket"), folder.path().join("link"));
+        let _listener = UnixListener::bind(&socket).unwrap();
+        std::os::unix::fs::symlink(&socket, &link).unwrap();
+        for path in [&socket, &link] {
+            let error = AtomicFile::create(path).unwrap_err();
+            assert!(error.to_string().contains("a device, a pipe or a socket"), "{error}");
+            assert_eq!(error.file(), Some(&**path));
+        }
+        assert!(fs::symlink_metadata(&socket).unwrap().file_type().is_socket() && link.is_symlink());
+        assert_eq!(names(folder.path()), ["link", "socket"]);
     }
 
     #[test]

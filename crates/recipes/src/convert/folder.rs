@@ -37,12 +37,13 @@ pub(super) fn write(source: &Converted, path: &Path, options: &Convert) -> Resul
     let files = described(source, &types, options)?;
     create(path)?;
     unmixed(path, &files)?;
-    files.write(path)?;
     let target = |whole: &Whole| types.get(&whole.name).copied().unwrap_or(Dtype::F32);
     let transfer = Transfer::new(source);
     let mut writer = ArchiveWriter::create(path, &layout, SHARD_BYTES).map_err(Error::external)?;
     plan.write(&mut writer, &target, &|whole, part| transfer.numbers(whole, part, target(whole)))?;
     writer.finish().map_err(Error::external)?;
+    // Last, so that what goes wrong with the weights leaves a model that was there as it was.
+    files.write(path)?;
     Ok(Conversion { notes, ..transfer.finish() })
 }
 
