@@ -64,7 +64,8 @@ def inference(size, stored, model):
     # The whole command, from its start to its end: the model is opened, one token goes through it.
     JOBS[f"load/{size}/{stored}"] = Job(
         lambda home: Command("formwork", [home.formwork(), "generate", "--model", home.model(file), "--raw-ids",
-                                          "--prompt", "1", "--max-tokens", "1", "--greedy"]),
+                                          "--prompt", "1", "--max-tokens", "1", "--greedy",
+                                          "--precision", "as_stored"]),
         lambda home: llama(home, file, "-p", "0", "-n", "1", "--no-warmup"),
         "s", less_is_better=True, rounds=7)
 
