@@ -33,6 +33,7 @@ use formwork::{
     },
     module::{Blocks, Init, Mask, Precision},
     quant::{Quantised, encode},
+    tensor::{Buffer, Pool, Shape},
     with_threads,
 };
 use formwork_benches::numbers;
@@ -134,13 +135,21 @@ fn product(turn: &str, [m, n, k]: [usize; 3]) -> Result<f64> {
     })
 }
 
+/// A tensor in memory that is used again, as that of a model's activations is, and so is all that is computed from it.
+fn pooled(pool: &Pool, dims: &[usize], seed: u32) -> Result<Tensor> {
+    let shape = Shape::new(dims)?;
+    let mut memory = Buffer::new(shape.len(), Some(pool));
+    memory.copy_from_slice(&numbers(shape.len(), seed));
+    Tensor::from_buffer::<f32>(memory, &shape)
+}
+
 fn linear(stored: &str, [m, n, k]: [usize; 3]) -> Result<f64> {
     let Some(format) = Format::from_name(stored) else {
         return Err(Error::invalid("job", "a block format", stored));
     };
     let bytes = encode(format, &numbers(n * k, 2), k)?.bytes;
     let weight = Quantised::new(Blocks::new("weight", [n, k], format, bytes)?);
-    let x = Tensor::from_vec(numbers(m * k, 1), &[m, k])?;
+    let x = pooled(&Pool::new(), &[m, k], 1)?;
     median(|| weight.apply(&x, None, &mut Pass::infer()).map(drop))
 }
 
@@ -152,7 +161,7 @@ fn linear_step(precision: &str, [m, n, k]: [usize; 3]) -> Result<f64> {
     };
     let source = Seed::new(1);
     let weight = Scope::root(&source).param("weight", &[n, k], Init::Normal { std: 0.02 })?;
-    let x = Variable::new(Tensor::from_vec(numbers(m * k, 1), &[m, k])?);
+    let x = Variable::new(pooled(&Pool::new(), &[m, k], 1)?);
     median(|| {
         let mut pass = Pass::train(1, 1).in_precision(precision);
         weight.apply(&x.tensor(), None, &mut pass)?.backward()?;
@@ -163,8 +172,8 @@ fn linear_step(precision: &str, [m, n, k]: [usize; 3]) -> Result<f64> {
 }
 
 fn attention([h, e, t]: [usize; 3]) -> Result<f64> {
-    let part =
-        |seed| Ok::<_, Error>(Variable::new(Tensor::from_vec(numbers(t * h * e, seed), &[1, t, h, e])?));
+    let pool = Pool::new();
+    let part = |seed| Ok::<_, Error>(Variable::new(pooled(&pool, &[1, t, h, e], seed)?));
     let (q, k, v) = (part(1)?, part(2)?, part(3)?);
     median(|| {
         let attend = Attend {
