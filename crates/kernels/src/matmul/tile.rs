@@ -58,7 +58,7 @@ impl<L, R, O> Copy for Tiles<L, R, O> {}
 impl<L, R, O> Tiles<L, R, O> {
     /// The most rows of a tile.
     pub(crate) fn rows(&self) -> usize {
-        ROWS
+        self.table.len()
     }
 
     /// Columns in a register.
@@ -352,5 +352,17 @@ pub(crate) fn widened(isa: Isa) -> Tiles<[f32; 2], u32, f32> {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 => tiles!(avx2::<Widened<__m256>>, 8, [1 2 3 4 5 6], [1 2]),
         _ => tiles!(portable::<Widened<Portable<f32, 4>>>, 4, [1 2 3 4 5 6], [1 2]),
+    }
+}
+
+/// As [`widened`], for a row alone: its sums leave registers for more columns, so that what lies side by side on the
+/// right is read in one go.
+pub(crate) fn widened_row(isa: Isa) -> Tiles<[f32; 2], u32, f32> {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Avx512Dot => widened(isa),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => tiles!(avx2::<Widened<__m256>>, 8, [1], [1 2 3 4 5 6 7 8]),
+        _ => tiles!(portable::<Widened<Portable<f32, 4>>>, 4, [1], [1 2 3 4 5 6 7 8]),
     }
 }

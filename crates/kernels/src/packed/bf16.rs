@@ -120,8 +120,9 @@ impl Layout for Bf16 {
                 Some(tiles) => product(&tiles, panel, (x.as_ptr(), x.len() / height), x.len(), height, sums),
                 None => {
                     let stride = x.len() / height / 2;
+                    let tiles = if height == 1 { tile::widened_row(isa) } else { tile::widened(isa) };
                     product(
-                        &tile::widened(isa),
+                        &tiles,
                         panel,
                         (x.as_ptr().cast(), stride),
                         x.len() / 2,
