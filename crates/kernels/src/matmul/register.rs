@@ -107,7 +107,7 @@ impl<const N: usize> Widen for Portable<f32, N> {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{Register, Widen};
-    use std::arch::x86_64::*;
+    use std::arch::{asm, x86_64::*};
 
     macro_rules! register {
         ($register:ty, $item:ty, $lanes:literal, $splat:ident, $load:ident, $store:ident, $plus:ident, $times:ident, $fused:ident) => {
@@ -199,13 +199,22 @@ mod x86 {
         _mm256_fmadd_pd
     );
 
+    /// The same address, of which the compiler does not know so: pairs are loaded again for their second half, since to
+    /// keep them meanwhile would put sums of a tile out of the sixteen registers of AVX2.
+    #[inline(always)]
+    fn again<T>(mut from: *const T) -> *const T {
+        // SAFETY: no instruction at all.
+        unsafe { asm!("/* {0} */", inout(reg) from, options(pure, nomem, nostack, preserves_flags)) };
+        from
+    }
+
     macro_rules! widen {
         ($register:ty, $load:ident, $shift:ident, $and:ident, $splat:ident, $cast:ident) => {
             impl Widen for $register {
                 #[inline(always)]
                 unsafe fn even(from: *const u32) -> Self {
                     // SAFETY: the trait's contract gives the instruction set and the pairs.
-                    unsafe { $cast($shift::<16>($load(from.cast()))) }
+                    unsafe { $cast($shift::<16>($load(again(from).cast()))) }
                 }
 
                 #[inline(always)]

@@ -121,14 +121,7 @@ impl Layout for Bf16 {
                 None => {
                     let stride = x.len() / height / 2;
                     let tiles = if height == 1 { tile::widened_row(isa) } else { tile::widened(isa) };
-                    product(
-                        &tiles,
-                        panel,
-                        (x.as_ptr().cast(), stride),
-                        x.len() / 2,
-                        height,
-                        sums,
-                    );
+                    product(&tiles, panel, (x.as_ptr().cast(), stride), x.len() / 2, height, sums);
                 }
             }
         }
