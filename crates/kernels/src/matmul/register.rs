@@ -202,7 +202,10 @@ mod x86 {
     /// The same address, of which the compiler does not know so: pairs are loaded again for their second half, since to
     /// keep them meanwhile would put sums of a tile out of the sixteen registers of AVX2.
     #[inline(always)]
-    #[expect(clippy::pointers_in_nomem_asm_block, reason = "nothing is read through the address: it only passes by")]
+    #[expect(
+        clippy::pointers_in_nomem_asm_block,
+        reason = "nothing is read through the address: it only passes by"
+    )]
     fn again<T>(mut from: *const T) -> *const T {
         // SAFETY: no instruction at all.
         unsafe { asm!("/* {0} */", inout(reg) from, options(pure, nomem, nostack, preserves_flags)) };
