@@ -1,5 +1,5 @@
 //! A small character model on a whole book, with a recipe that can be compared with other libraries.
-//! Run: cargo run --release --example train_characters -- --text FILE [SEED ..] [-- --tiny]
+//! Run: cargo run --release --example train_characters -- --text FILE [--precision bf16] [SEED ..] [-- --tiny]
 //!
 //! GPT-2's block without biases, 4 layers, 4 heads, width 128, context 64, batches of 12, no dropout. AdamW 0.9 / 0.99
 //! with decay 0.1 on matrices, clipping at 1, 1e-3 to 1e-4 by a cosine after 100 steps of warm-up, 2000 steps. The first
@@ -45,6 +45,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "schedule": {"kind": "warmup_cosine", "peak": 1e-3, "floor": 1e-4, "warmup": 100.min(steps / 3), "steps": steps},
             "adamw": {"beta2": 0.99, "weight_decay": 0.1},
             "clip": 1.0,
+            "precision": options.precision,
         }))?;
         let mut trainer = Trainer::new(&model, settings.clone())?;
         let folder = run_folder(&options, "characters")?;

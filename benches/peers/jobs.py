@@ -120,12 +120,17 @@ for precision in ("f32", "bf16"):
 training("gpt2-124m", "f32", "candle")
 
 
-def characters_ours(home):
+def characters_ours(home, precision):
     text = need_text(home)
     program = home.target / "examples/train_characters"
     if not program.exists():
         raise RuntimeError(f"{program} is not there; run cargo build --release --example train_characters")
-    return Command("formwork", [str(program), "--text", text, "1"], training_seconds, parse=str)
+    return Command("formwork", [str(program), "--text", text, "--precision", precision, "1"], training_seconds, parse=str)
+
+
+def characters_theirs(home, precision):
+    command = home.python("torch_characters.py", need_text(home), precision)
+    return Command(f"torch {precision}", command, training_seconds, parse=str)
 
 
 def training_seconds(said):
@@ -139,11 +144,13 @@ def need_text(home):
     return str(home.text.resolve())
 
 
-# Two thousand steps of a small model.
-JOBS["train/characters"] = Job(
-    characters_ours,
-    lambda home: Command("torch", home.python("torch_characters.py", need_text(home)), training_seconds, parse=str),
-    "s", less_is_better=True, rounds=1)
+# Two thousand steps of a small model: like against like, and our fastest against their usual one.
+for name, precisions in (("characters", ("f32", "f32")), ("characters/bf16", ("bf16", "bf16")),
+                         ("characters/bf16/torch_f32", ("bf16", "f32"))):
+    JOBS[f"train/{name}"] = Job(
+        lambda home, ours=precisions[0]: characters_ours(home, ours),
+        lambda home, theirs=precisions[1]: characters_theirs(home, theirs),
+        "s", less_is_better=True, rounds=1)
 
 SHAPES = {"chars_up": (768, 512, 128), "gpt2_up": (1024, 3072, 768), "gpt2_down": (1024, 768, 3072),
           "head": (512, 50257, 768), "llama_up": (512, 8192, 2048), "cube": (2048, 2048, 2048)}
@@ -167,6 +174,25 @@ for context in (512, 1024, 2048, 4096):
     kernel(f"attention/{context}", ["attention", 12, 64, context], unit="ms", less_is_better=True)
 kernel("attention/1024_width_128", ["attention", 8, 128, 1024], unit="ms", less_is_better=True)
 kernel("attention/1024_width_80", ["attention", 8, 80, 1024], unit="ms", less_is_better=True)
+
+
+# Shapes that no goal names: few rows, odd sizes, a wide vocabulary, contexts from one token to thousands.
+OTHER_SHAPES = {"one_row": (1, 2048, 2048), "few_rows": (7, 3072, 768), "odd": (333, 777, 555), "narrow": (1024, 80, 1280),
+                "small": (16, 64, 64), "shallow": (2048, 2048, 16), "vocabulary": (64, 256000, 256)}
+for shape, sizes in OTHER_SHAPES.items():
+    for turn in ("nt", "nn", "tn"):
+        kernel(f"shapes/f32/{shape}_{turn}", ["matmul", "f32", turn, *sizes], "f32_gflops")
+    kernel(f"shapes/bf16/{shape}", ["linear", "bf16", *sizes], "bf16_gflops")
+for heads, width, context in ((32, 64, 64), (16, 80, 256), (3, 128, 777), (4, 64, 8192)):
+    kernel(f"shapes/attention/{heads}x{width}_{context}", ["attention", heads, width, context], unit="ms", less_is_better=True)
+for stored in ("bf16", "q8_0", "q4_0"):
+    for prompt in (2, 16, 61, 2048):
+        JOBS[f"shapes/prefill/135m/{stored}/{prompt}"] = Job(
+            lambda home, stored=stored, prompt=prompt: bench(
+                home, home.model(f"smollm2-{stored}.gguf"), "-p", str(prompt), "-n", "0", part="prefill"),
+            lambda home, stored=stored, prompt=prompt: llama(
+                home, f"smollm2-{stored}.gguf", "-p", str(prompt), "-n", "0", read=lambda found: found[0]["avg_ts"]),
+            "tok/s", rounds=3)
 
 PARAMETERS = 124_439_808
 JOBS["optimiser/124m"] = Job(

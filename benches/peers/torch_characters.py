@@ -1,7 +1,8 @@
-"""The recipe of the example train_characters in torch: torch_characters.py THREADS TEXT
+"""The recipe of the example train_characters in torch: torch_characters.py THREADS TEXT f32|bf16
 
 What `examples/train_characters.rs` says in its head, on the same text: the model, the optimiser, the schedule, 2000
-steps, and the loss over the whole last tenth of the text in windows that do not overlap."""
+steps, and the loss over the whole last tenth of the text in windows that do not overlap. In bf16 the passes of training
+run under autocast."""
 import math, sys, time
 
 import torch
@@ -61,7 +62,9 @@ for step in range(STEPS):
     starts = torch.randint(len(learned) - CONTEXT - 1, (ROWS, 1))
     windows = learned[starts + torch.arange(CONTEXT + 1)]
     optimizer.zero_grad(set_to_none=True)
-    model(windows[:, :-1], windows[:, 1:]).backward()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=sys.argv[3] == "bf16"):
+        loss = model(windows[:, :-1], windows[:, 1:])
+    loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
 seconds = time.perf_counter() - begin

@@ -2,11 +2,19 @@
 
 use std::path::PathBuf;
 
-use formwork::{At, Error, Result};
+use formwork::{At, Error, Result, train::TrainPrecision};
 
 use crate::repository_text;
 
-/// `--tiny`, `--text FILE`, `--model FOLDER`, `--out FOLDER`, and words that are none of them.
+const HELP: &str = "\
+The options of the examples; what an example does with them stands at the top of its file.
+  --tiny             finish in seconds
+  --text FILE        learn from this text
+  --model PATH       use this model: a folder or a GGUF file
+  --out FOLDER       leave what is written there
+  --precision bf16   train with products in bf16";
+
+/// `--tiny`, `--text FILE`, `--model FOLDER`, `--out FOLDER`, `--precision bf16`, and words that are none of them.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Finish in seconds, for tests.
@@ -17,6 +25,8 @@ pub struct Options {
     pub model: Option<PathBuf>,
     /// Where to leave what the example writes.
     pub out: Option<PathBuf>,
+    /// The numbers that products of training are computed in.
+    pub precision: TrainPrecision,
     /// Everything else, in order.
     pub rest: Vec<String>,
 }
@@ -30,14 +40,23 @@ impl Options {
         let mut options = Self::default();
         let mut args = std::env::args().skip(1);
         while let Some(arg) = args.next() {
-            let mut value = || args.next().ok_or_else(|| Error::invalid(&arg, "a path after it", "nothing"));
+            let mut value = || args.next().ok_or_else(|| Error::invalid(&arg, "a word after it", "nothing"));
             match arg.as_str() {
                 "--tiny" => options.tiny = true,
                 "--text" => options.text = Some(value()?.into()),
                 "--model" => options.model = Some(value()?.into()),
                 "--out" => options.out = Some(value()?.into()),
+                "--precision" => options.precision = precision(&value()?)?,
+                "--help" => {
+                    println!("{HELP}");
+                    std::process::exit(0);
+                }
                 other if other.starts_with("--") => {
-                    return Err(Error::invalid("option", "one of --tiny, --text, --model, --out", other));
+                    return Err(Error::invalid(
+                        "option",
+                        "one of --tiny, --text, --model, --out, --precision",
+                        other,
+                    ));
                 }
                 _ => options.rest.push(arg),
             }
@@ -59,6 +78,14 @@ impl Options {
             }
             false => Ok(text),
         }
+    }
+}
+
+fn precision(word: &str) -> Result<TrainPrecision> {
+    match word {
+        "f32" => Ok(TrainPrecision::F32),
+        "bf16" => Ok(TrainPrecision::Bf16),
+        other => Err(Error::invalid("--precision", "f32 or bf16", other)),
     }
 }
 

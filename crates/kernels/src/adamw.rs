@@ -21,6 +21,7 @@ use crate::{
     Element,
     disjoint::rows_per_task,
     isa::{self, Isa, LANES},
+    memory,
     reduce::{padded, sum_lanes},
     scratch, team,
 };
@@ -67,7 +68,9 @@ struct Constants<T> {
     eps: T,
 }
 
-/// One step over flat memory.
+/// One step over flat memory. It is fastest where all four slices begin at the same distance from a boundary of 64 bytes,
+/// as parts of flat memory with the same range do: what comes before the boundary goes first, since numbers that cross
+/// cache lines halve the speed.
 ///
 /// # Panics
 /// If lengths differ or `step` is 0.
@@ -88,13 +91,23 @@ pub fn adamw<T: Element>(rule: &AdamW, params: &mut [T], grads: &[T], moments: M
         root_correction: T::of(1.0 / correction(rule.beta2).sqrt()),
         eps: T::of(rule.eps),
     };
-    let chunk = rows_per_task(1);
-    team::for_each_chunk3((params, chunk), (m, chunk), (v, chunk), |i, p, m, v| {
-        let grads = &grads[i * chunk..i * chunk + p.len()];
+    let (head, len) = (memory::before_line(params).min(params.len()), params.len());
+    let (params, grads) = (params.split_at_mut(head), grads.split_at(head));
+    let (m, v) = (m.split_at_mut(head), v.split_at_mut(head));
+    let run = |memory: [&mut [T]; 3], grads: &[T]| {
         isa::dispatch(
             #[inline(always)]
-            |isa| body(isa, [p, m, v], grads, c),
+            |isa| body(isa, memory, grads, c),
         );
+    };
+    run([params.0, m.0, v.0], grads.0);
+    if head == len {
+        return;
+    }
+    let chunk = rows_per_task(1);
+    team::for_each_chunk3((params.1, chunk), (m.1, chunk), (v.1, chunk), |i, p, m, v| {
+        let grads = &grads.1[i * chunk..i * chunk + p.len()];
+        run([p, m, v], grads);
     });
 }
 
@@ -157,7 +170,7 @@ fn tree_sum(x: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::*;
+    use crate::{AlignedVec, testing::*};
 
     const RULE: AdamW =
         AdamW { lr: 0.01, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step: 1, grad_scale: 0.5 };
@@ -197,6 +210,22 @@ mod tests {
     fn three_steps_agree_with_the_formula_on_every_path() {
         on_every_isa(check_values::<f32>);
         on_every_isa(check_values::<f64>);
+    }
+
+    #[test]
+    fn where_the_memory_begins_changes_no_bit() {
+        for start in [1, 5, 15] {
+            let slices = |at: usize| {
+                let (mut p, mut v) =
+                    (AlignedVec::<f32>::zeroed(at + 40_001), AlignedVec::zeroed(at + 40_001));
+                let (mut m, mut grads) = (AlignedVec::zeroed(at + 40_001), AlignedVec::zeroed(at + 40_001));
+                p[at..].copy_from_slice(&numbers::<f32>(1, 40_001));
+                grads[at..].copy_from_slice(&numbers::<f32>(2, 40_001));
+                adamw(&RULE, &mut p[at..], &grads[at..], Moments { m: &mut m[at..], v: &mut v[at..] });
+                [&p[at..], &m[at..], &v[at..]].concat()
+            };
+            on_every_isa(|| assert_eq!(slices(start), slices(0)));
+        }
     }
 
     #[test]

@@ -40,9 +40,17 @@ impl<'a, T> Disjoint<'a, T> {
     #[inline(always)]
     #[allow(clippy::mut_from_ref, reason = "the whole point: the caller vouches for disjointness")]
     pub(crate) unsafe fn slice(&self, range: Range<usize>) -> &mut [T] {
+        let len = range.len();
+        let start = self.start_of(range);
+        // SAFETY: in bounds as was checked, exclusive by the caller's promise, alive because of `'a`.
+        unsafe { std::slice::from_raw_parts_mut(start, len) }
+    }
+
+    /// Where the part `range` begins, bounds checked, for those who follow an address with a stride of their own.
+    #[inline(always)]
+    pub(crate) fn start_of(&self, range: Range<usize>) -> *mut T {
         assert!(range.start <= range.end && range.end <= self.len, "part {range:?} of {} elements", self.len);
-        // SAFETY: in bounds by the assertion, exclusive by the caller's promise, alive because of `'a`.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+        self.start.wrapping_add(range.start)
     }
 
     /// Rows `rows` of a row-major matrix of the given width.

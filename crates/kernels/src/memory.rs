@@ -17,6 +17,11 @@ use crate::Element;
 
 const ALIGN: usize = 64;
 
+/// How many elements come before the first that begins a cache line; more than there are where none does.
+pub(crate) fn before_line<T>(x: &[T]) -> usize {
+    x.as_ptr().align_offset(ALIGN)
+}
+
 /// A vector of fixed length, zeroed when made, aligned to 64 bytes. It derefs to a slice; `default()` is empty.
 #[derive(Debug)]
 pub struct AlignedVec<T: Element> {

@@ -1,8 +1,8 @@
 //! `formwork bench`: how fast a model reads and writes, beside what the machine could do.
 //!
 //! Reading is the time from a prompt in hand to the logits behind it, on an empty cache. Writing is a token at a time
-//! into an empty cache, as `llama-bench` does it: random tokens, logits each time, no sampling. One run of each comes
-//! first and does not count, since it packs weights and takes memory.
+//! into an empty cache, as `llama-bench` does it: random tokens, logits each time, no sampling. Some runs of each come
+//! first and do not count, since they pack weights and take memory.
 
 use std::{
     sync::{
@@ -36,6 +36,9 @@ use crate::{
     settings::{cache_arg, cache_type, precision, precision_arg},
     table::{Side, Table},
 };
+
+/// Runs that come first: the first product of few rows reads weights as they are in the file, the second packs them.
+const WARM_UP: usize = 2;
 
 const EXAMPLES: &str = "\
 A preset or a config is filled with random weights, which take the time of any others. --weights is f32 or the name of
@@ -209,7 +212,7 @@ impl Timing<'_> {
             let ids = tokens(count, self.model.vocab());
             let session = Session::new(self.model, 1, count)?.cached_in(self.plan.cache)?;
             let mut session = session.in_precision(self.plan.precision).cancelled_by(self.stop.clone());
-            for turn in 0..=self.plan.repetitions {
+            for run in 0..WARM_UP + self.plan.repetitions {
                 session.truncate(0, 0)?;
                 let begin = Instant::now();
                 let done = work(&mut session, &ids);
@@ -218,11 +221,14 @@ impl Timing<'_> {
                 }
                 done?;
                 let speed = count as f64 / begin.elapsed().as_secs_f64();
-                self.progress
-                    .show(format_args!("{what}, {turn} of {}: {speed:.1} tok/s", self.plan.repetitions));
-                if turn > 0 {
+                if run >= WARM_UP {
                     tok_s.push(speed);
                 }
+                self.progress.show(format_args!(
+                    "{what}, {} of {}: {speed:.1} tok/s",
+                    tok_s.len(),
+                    self.plan.repetitions
+                ));
             }
         }
         Ok(Measured { tokens: count, median: median(&tok_s), tok_s })

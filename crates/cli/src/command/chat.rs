@@ -13,6 +13,7 @@ use std::{
 
 use clap::{Arg, ArgMatches, Command, value_parser};
 use formwork::{
+    TokenModel,
     generate::Finish,
     module::Kind,
     recipes::{
@@ -87,6 +88,14 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Result<()> {
             "{name}: the model has no chat template (none in its {what}), so it was not made to talk; use formwork generate"
         )));
     };
+    let asked = matches.get_one::<u32>("context").map(|&most| most as usize);
+    if let (Some(asked), Some(most)) = (asked, model.context())
+        && asked > most
+    {
+        warn(format_args!(
+            "--context {asked}: the model reads at most {most} tokens, so that is what it gets"
+        ));
+    }
     let mut settings = settings::read(matches, settings);
     settings.max_tokens = matches.get_one("max-tokens").copied().unwrap_or(ANSWER);
     let busy = Arc::new(AtomicBool::new(false));
@@ -94,7 +103,7 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Result<()> {
     let options = Options {
         settings,
         ends: if matches.get_flag("ignore-eos") { Ends::Settings } else { Ends::All },
-        capacity: matches.get_one::<u32>("context").map_or(CONTEXT, |&most| most as usize),
+        capacity: asked.unwrap_or(CONTEXT),
         overflow: Overflow::DropOldest,
         cancel: Some(cancel.clone()),
     };

@@ -11,6 +11,7 @@ use formwork::{
 };
 use ndarray::Array2;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{
     command::{model_arg, text},
@@ -48,8 +49,11 @@ pub(super) fn run(matches: &ArgMatches, _: &mut Output) -> Result<()> {
     let input = text(matches, "input");
     let failed = |problem: &dyn std::fmt::Display| Failure::failed(format_args!("{input}: {problem}"));
     let bytes = fs::read(input).map_err(|error| failed(&error))?;
-    let value =
+    let value: Value =
         serde_json::from_slice(&bytes).map_err(|error| failed(&format_args!("expected JSON: {error}")))?;
+    if !value.is_object() {
+        return Err(failed(&"expected an object, such as {\"input_ids\": [[1, 2, 3]]}"));
+    }
     let input = config::read::<Input>(value).map_err(|error| failed(&error))?;
     let batch = input.batch().map_err(|problem| failed(&problem))?;
 

@@ -62,7 +62,13 @@ struct Report {
 pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Result<()> {
     let file = text(matches, "text");
     let failed = |problem: &dyn std::fmt::Display| Failure::failed(format_args!("{file}: {problem}"));
-    let words = fs::read_to_string(file).map_err(|error| failed(&error))?;
+    let words = fs::read(file).map_err(|error| failed(&error))?;
+    let words = String::from_utf8(words).map_err(|error| {
+        failed(&format_args!(
+            "expected text in UTF-8, found a byte that is none at {}",
+            error.utf8_error().valid_up_to()
+        ))
+    })?;
     let name = text(matches, "model");
     let Loaded { model, tokenizer, .. } = subject::load(name)?;
     let tokenizer = tokenizer_of(tokenizer.as_ref(), name)?;

@@ -131,6 +131,7 @@ fn logits_refuse_what_is_no_batch() {
         refused(&args, 1, &[&["in.json"], parts].concat());
     };
     check("{", &["JSON"]);
+    check("[[1, 2]]", &["expected an object", "input_ids"]);
     check(r#"{"ids": [[1]]}"#, &["ids", "input_ids"]);
     check(r#"{"input_ids": []}"#, &["input_ids", "at least one row"]);
     check(r#"{"input_ids": [[1, 2], [3]]}"#, &["input_ids.1", "2"]);
@@ -282,6 +283,8 @@ fn perplexity_is_measured_with_and_without_a_stride() {
     refused(&[&args[..], &["--context", "9999"]].concat(), 1, &["context", "9999", "151"]);
     refused(&[&args[..], &["--stride", "0"]].concat(), 2, &["stride"]);
     refused(&["perplexity", "--model", &made.gguf, "--text", "no/such"], 1, &["no/such"]);
+    let bytes = made.folder.file("bytes.txt", b"cat \xff");
+    refused(&["perplexity", "--model", &made.gguf, "--text", &bytes], 1, &["bytes.txt", "UTF-8", "at 4"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! A sum goes along the depth in order, in blocks whose sums meet in order too, whatever the height of the tile: a row
 //! alone has the bits of the row among others.
 
-use super::layout::{Layout, Rows};
+use super::layout::{Layout, Rows, To};
 use super::product::Activations;
 use crate::Write;
 use crate::isa::{self, Isa};
@@ -108,47 +108,55 @@ impl Layout for Bf16 {
     }
 
     fn product(isa: Isa, panel: &[u8], x: &[u32], height: usize, sums: &mut [f32]) {
+        let sums = &mut sums[..height * PANEL];
+        let to = To { start: sums.as_mut_ptr(), stride: PANEL, cols: PANEL };
+        // SAFETY: the slice.
+        unsafe { Self::store(isa, panel, x, height, to) };
+    }
+
+    unsafe fn store(isa: Isa, panel: &[u8], x: &[u32], height: usize, to: To) -> bool {
         if height == 0 {
-            return;
+            return true;
         }
         // SAFETY: any bytes are pairs.
         let (before, panel, _) = unsafe { panel.align_to::<u32>() };
         assert!(before.is_empty(), "packed: expected an aligned panel");
-        // SAFETY: the CPU has the instruction set, as the trait says; two numbers are as many bytes as two units.
+        // SAFETY: the caller's promise for the output; the CPU has the instruction set, as the trait says; two numbers
+        // are as many bytes as two units.
         unsafe {
             match tile::dot(isa) {
-                Some(tiles) => product(&tiles, panel, (x.as_ptr(), x.len() / height), x.len(), height, sums),
+                Some(tiles) => product(&tiles, panel, (x.as_ptr(), x.len() / height), x.len(), height, to),
                 None => {
                     let stride = x.len() / height / 2;
                     let tiles = if height == 1 { tile::widened_row(isa) } else { tile::widened(isa) };
-                    product(&tiles, panel, (x.as_ptr().cast(), stride), x.len() / 2, height, sums);
+                    product(&tiles, panel, (x.as_ptr().cast(), stride), x.len() / 2, height, to);
                 }
             }
         }
+        true
     }
 }
 
 /// All tiles of a panel; rows of `x` are `stride` steps from one to the next, `len` steps in all.
 ///
 /// # Safety
-/// `len` steps of `x` may be read; the instruction set of the tiles must be there.
+/// `len` steps of `x` may be read, and `to` be written and read; the instruction set of the tiles must be there.
 unsafe fn product<L>(
     tiles: &Tiles<L, u32, f32>,
     panel: &[u32],
     (x, stride): (*const L, usize),
     len: usize,
     height: usize,
-    sums: &mut [f32],
+    to: To,
 ) {
     let steps = panel.len() / PANEL;
     assert!(
-        height * stride <= len && steps <= stride,
+        height * stride <= len && steps <= stride && to.cols <= PANEL,
         "packed: expected {height} prepared rows of {steps} pairs"
     );
-    let sums = &mut sums[..height * PANEL];
     for (i, block) in grid::blocks(steps).iter().enumerate() {
         for row in (0..height).step_by(tiles.rows()) {
-            for col in (0..PANEL).step_by(tiles.cols()) {
+            for col in (0..to.cols).step_by(tiles.cols()) {
                 let call = Call {
                     left: x.wrapping_add(row * stride + block.start),
                     left_row: stride,
@@ -156,14 +164,14 @@ unsafe fn product<L>(
                     right: panel.as_ptr().wrapping_add(block.start * PANEL + col),
                     right_step: PANEL,
                     steps: block.len(),
-                    out: sums.as_mut_ptr().wrapping_add(row * PANEL + col),
-                    out_stride: PANEL,
-                    cols: tiles.cols(),
+                    out: to.start.wrapping_add(row * to.stride + col),
+                    out_stride: to.stride,
+                    cols: tiles.cols().min(to.cols - col),
                     alpha: 1.0,
                     write: if i == 0 { Write::Store } else { Write::Add },
                 };
-                // SAFETY: the assertions above and the slice of the sums: rows below `height`, steps below `steps`, and
-                // tiles whose columns divide the panel's.
+                // SAFETY: the assertions above and the caller's promise: rows below `height`, steps below `steps`, columns
+                // below those of the output, and tiles whose columns divide the panel's.
                 unsafe { tiles.run(tiles.rows().min(height - row), &call) };
             }
         }
@@ -242,6 +250,28 @@ mod tests {
                 assert_eq!(run(&w, &x[..m * k]), alone[..m * n], "{m} rows");
             }
         });
+    }
+
+    #[test]
+    fn what_is_stored_has_the_bits_of_what_is_added_to_zeros() {
+        let k = 1100; // two blocks of the depth
+        for n in [1, 15, 64, 70, 144] {
+            let (bytes, _) = weights(n, k);
+            let w = packed(&bytes, n, k);
+            let bias = numbers::<f32>(10, n);
+            for m in [1, 5, 13, 50] {
+                let x = numbers::<f32>(6, m * k);
+                on_every_isa(|| {
+                    for bias in [None, Some(&bias[..])] {
+                        let (mut stored, mut added) = (junk(m * n), vec![0.0; m * n]);
+                        for y in [Dest::store(&mut stored), Dest::add(&mut added)] {
+                            linear(&x, &mut [Product { weight: (&w).into(), bias, y }]);
+                        }
+                        assert_eq!(stored, added, "[{n}, {k}], {m} rows");
+                    }
+                });
+            }
+        }
     }
 
     #[test]

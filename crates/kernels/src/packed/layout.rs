@@ -51,6 +51,23 @@ pub(super) trait Layout {
     /// Unlike the others it is not called inside [`isa::dispatch`](crate::isa::dispatch), which would compile the
     /// kernels of all sets for each of them: it chooses its own functions by `isa`, which the CPU has.
     fn product(isa: Isa, panel: &[u8], x: &[Self::Unit], height: usize, sums: &mut [f32]);
+
+    /// The same sums, stored where they are wanted, or `false` where the layout makes whole panels of sums only and
+    /// nothing was stored.
+    ///
+    /// # Safety
+    /// What `to` stands for, in `height` rows, may be written and read, and nobody else uses it meanwhile.
+    unsafe fn store(_: Isa, _: &[u8], _: &[Self::Unit], _height: usize, _to: To) -> bool {
+        false
+    }
+}
+
+/// Rows of an output that lie `stride` apart; of each, the first `cols`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct To {
+    pub(super) start: *mut f32,
+    pub(super) stride: usize,
+    pub(super) cols: usize,
 }
 
 /// The tiles of `rows` rows, one after the other: first row, rows in use, height.

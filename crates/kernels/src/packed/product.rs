@@ -4,7 +4,7 @@ use super::activations::Block;
 use super::bf16::Bf16;
 use super::formats::Centred;
 use super::integer::Integer;
-use super::layout::{Layout, Tile, prepared, tiles};
+use super::layout::{Layout, Tile, To, prepared, tiles};
 use super::plan::Plan;
 use super::{Panels, Source, pack, with_layout};
 use crate::blocks::Format;
@@ -177,17 +177,30 @@ fn run<L: Layout>(part: &Part<'_>, task: usize, first: usize, x: &Activations<'_
             };
             for tile in tiles::<L>(rows.clone()) {
                 let own = tile.start..tile.start + tile.rows;
+                let from = tile.start * L::units(k);
+                let x = &units[from..from + tile.height * L::units(k)];
+                if part.write == Write::Store && tile.height == tile.rows {
+                    let (top, last) = ((first + own.start) * n, (first + own.end - 1) * n);
+                    let start = part.y.start_of(top + cols.start..last + cols.end);
+                    let to = To { start, stride: n, cols: cols.len() };
+                    // SAFETY: all of it is between the ends that were checked; tasks have different rows or panels.
+                    if unsafe { L::store(isa, bytes, x, tile.height, to) } {
+                        for row in own.clone() {
+                            add_bias(piece(row), bias);
+                        }
+                        continue;
+                    }
+                }
                 // The rows of a tile lie far apart, and waiting for each would cost as much as a tenth of a product.
                 for row in own.clone() {
                     let piece = piece(row);
                     prefetch::first(piece.as_ptr(), piece.len());
                 }
-                let from = tile.start * L::units(k);
-                let x = &units[from..from + tile.height * L::units(k)];
                 let sums = &mut sums[..tile.height * L::PANEL];
                 L::product(isa, bytes, x, tile.height, sums);
                 for (row, sums) in own.zip(sums.chunks_exact_mut(L::PANEL)) {
-                    put(piece(row), sums, bias, part.write);
+                    add_bias(sums, bias);
+                    put(piece(row), sums, part.write);
                 }
             }
         }
@@ -210,13 +223,14 @@ fn with_sums_and_bytes(len: usize, f: impl FnOnce(&mut [f32], &mut [u8])) {
 /// The most sums of a tile and a panel.
 const TALLEST_SUMS: usize = 1024;
 
-/// Stores or adds sums to a row's piece of the output.
-fn put(y: &mut [f32], sums: &mut [f32], bias: Option<&[f32]>, write: Write) {
-    if let Some(bias) = bias {
-        for (sum, bias) in sums.iter_mut().zip(bias) {
-            *sum += bias;
-        }
+fn add_bias(sums: &mut [f32], bias: Option<&[f32]>) {
+    for (sum, bias) in sums.iter_mut().zip(bias.into_iter().flatten()) {
+        *sum += bias;
     }
+}
+
+/// Stores or adds sums to a row's piece of the output.
+fn put(y: &mut [f32], sums: &[f32], write: Write) {
     match write {
         Write::Store => {
             // By vectors: a piece is short, and a call to copy it costs as much as copying it.
