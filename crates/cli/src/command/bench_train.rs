@@ -37,8 +37,8 @@ The model is filled with random weights. bf16 is mixed precision: products in bf
 residual stream in f32. Dropout is on if the config has it.
 
 With --json, the keys are forward_s, backward_s, optimiser_s (of the step whose total is the median), tok_s, peak_bytes
-(the most memory of the process until then; null where the system does not tell), threads, kernels (the instruction
-set), roofline, and model, precision, batch, seq, parameters, steps_s (of every step), loss (before the first counted
+(the most memory of the process until then; null where the system does not tell), predicted_bytes (the peak of a step as
+it is told before the first), threads, kernels (the instruction set), roofline, and model, precision, batch, seq, parameters, steps_s (of every step), loss (before the first counted
 step and after the last).
 
 Examples:
@@ -99,6 +99,7 @@ struct Report<'a> {
     steps_s: Vec<f64>,
     loss: [f64; 2],
     peak_bytes: Option<u64>,
+    predicted_bytes: u64,
     threads: usize,
     kernels: &'static str,
     roofline: Machine,
@@ -149,7 +150,7 @@ pub(super) fn run(matches: &ArgMatches, out: &mut Output) -> Result<()> {
 
 fn measure<'a>(plan: &Plan<'a>) -> Result<Report<'a>> {
     let config = subject::config(plan.name)?;
-    let parameters = fits(&config, plan)?;
+    let [parameters, predicted_bytes] = fits(&config, plan)?;
     let stop = interrupt::flag();
     let mut progress = Progress::new("bench-train");
     progress.show("the model");
@@ -208,14 +209,15 @@ fn measure<'a>(plan: &Plan<'a>) -> Result<Report<'a>> {
         steps_s,
         loss,
         peak_bytes,
+        predicted_bytes,
         threads: plan.threads,
         kernels: isa::current().name(),
         roofline: Machine::from(&Roofline::measure(plan.threads)),
     })
 }
 
-/// The number of parameters, of a model that can be trained here on rows of this length.
-fn fits(config: &ModelConfig, plan: &Plan<'_>) -> Result<u64> {
+/// The number of parameters of a model that can be trained here on rows of this length, and the bytes of a step.
+fn fits(config: &ModelConfig, plan: &Plan<'_>) -> Result<[u64; 2]> {
     if plan.seq > config.context {
         return Err(Failure::failed(format_args!(
             "{}: expected rows of at most {} tokens, the context, found {}; choose less with --seq",
@@ -227,7 +229,7 @@ fn fits(config: &ModelConfig, plan: &Plan<'_>) -> Result<u64> {
     let parameters = Outline::of(&builder).map_err(located)?.parameters();
     let needed = TrainingMemory::of(&builder, [plan.batch, plan.seq]).map_err(located)?.peak();
     Memory::Available.holds(needed, "a training step", "choose a smaller model, --batch or --seq")?;
-    Ok(parameters)
+    Ok([parameters, needed])
 }
 
 fn show(report: &Report<'_>, out: &mut Output) -> Result<()> {
@@ -243,6 +245,7 @@ fn show(report: &Report<'_>, out: &mut Output) -> Result<()> {
     if let Some(bytes) = report.peak_bytes {
         table.row(["peak memory".to_owned(), binary(bytes)]);
     }
+    table.row(["predicted".to_owned(), binary(report.predicted_bytes)]);
     let [first, last] = report.loss;
     table.row(["loss".to_owned(), format!("{first:.4} to {last:.4}")]);
     out.table(&table)?;

@@ -102,6 +102,9 @@ fn a_training_step_is_timed_by_phase() {
         assert!((speed * total - 15.0).abs() < 1e-6, "15 tokens a step: {found}");
         assert_eq!(found["steps_s"].as_array().map(Vec::len), Some(2));
         assert!(found["peak_bytes"].is_null() || is_speed(&found["peak_bytes"]), "{found}");
+        // Each parameter has a number, a gradient and two moments.
+        let parameters = found["parameters"].as_u64().expect("a number");
+        assert!(found["predicted_bytes"].as_u64() > Some(16 * parameters), "{found}");
         assert!(found["kernels"].is_string() && found["threads"].is_u64(), "{found}");
         is_roofline(&found["roofline"]);
     }

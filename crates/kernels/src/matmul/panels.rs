@@ -19,6 +19,9 @@ use crate::{Write, scratch, team::parallel};
 
 /// Rows for which packing a contiguous right operand costs more than it wins.
 const FEW: usize = 64;
+/// Neighbouring tasks share their columns where there are at least so many strips of them, which are shared out evenly;
+/// fewer may differ in width by half, and then they share their rows.
+const EVEN: usize = 8;
 /// Steps of rows that are packed by a task: some microseconds.
 const PACKED: usize = 1 << 14;
 
@@ -247,8 +250,12 @@ unsafe fn in_parts<N: Numbers>(
 ) {
     let [rows, columns] = grid::grid(shape(numbers, &p));
     parallel(rows.count() * columns.count(), |task| {
-        // Neighbouring tasks share their columns.
-        let (cols, rows) = (columns.get(task / rows.count()), rows.get(task % rows.count()));
+        let (row, col) = if columns.count() < EVEN {
+            (task / columns.count(), task % columns.count())
+        } else {
+            (task % rows.count(), task / rows.count())
+        };
+        let (rows, cols) = (rows.get(row), columns.get(col));
         let left = left.from(rows.start, 0);
         // SAFETY: parts of the product that do not overlap.
         unsafe { part(numbers, p.tile(rows, cols), left, blocks.clone()) };

@@ -11,6 +11,8 @@ const BYTE: usize = 8;
 const MOST: usize = 64;
 /// Rows of a part of a large product; each part reads its weights again, from a cache.
 const ROWS: usize = 192;
+/// Bytes of weights that are read from a cache again for other rows of `x`, at little cost.
+const NEAR: usize = 2 << 20;
 /// The tasks that a large product should have at least.
 const LEAST: usize = 16;
 /// The rows of a part are a multiple of this, unless they are all.
@@ -23,6 +25,7 @@ pub(super) struct Plan {
     panels: usize,
     rows_each: usize,
     panels_each: usize,
+    near: bool,
 }
 
 impl Plan {
@@ -34,7 +37,7 @@ impl Plan {
         let worth = (work.saturating_mul(panels) / GRAIN).saturating_mul(rows.div_ceil(ROWS)).clamp(1, LEAST);
         let down = rows.div_ceil(ROWS).max(worth.div_ceil(across)).min(rows.div_ceil(FEW)).max(1);
         let rows_each = rows.div_ceil(down).next_multiple_of(FEW).min(rows).max(1);
-        Self { rows, panels, rows_each, panels_each }
+        Self { rows, panels, rows_each, panels_each, near: panels.saturating_mul(bytes) <= NEAR }
     }
 
     /// Number of tasks.
@@ -44,10 +47,13 @@ impl Plan {
 
     /// The rows and the panels of a task.
     pub(super) fn part(&self, task: usize) -> (Range<usize>, Range<usize>) {
-        let down = self.rows.div_ceil(self.rows_each);
+        let (down, across) = (self.rows.div_ceil(self.rows_each), self.panels.div_ceil(self.panels_each));
         let span = |i: usize, each: usize, all: usize| i * each..((i + 1) * each).min(all);
-        // Neighbours share panels, so that a thread finds them in its cache.
-        (span(task % down, self.rows_each, self.rows), span(task / down, self.panels_each, self.panels))
+        // Neighbours share panels, so that a thread finds them in its cache. Where all panels fit, they share rows: those
+        // that the same thread prepared, which then never leave its core.
+        let (row, panel) =
+            if self.near { (task / across, task % across) } else { (task % down, task / down) };
+        (span(row, self.rows_each, self.rows), span(panel, self.panels_each, self.panels))
     }
 }
 
