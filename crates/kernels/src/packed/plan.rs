@@ -15,7 +15,7 @@ const ROWS: usize = 192;
 const NEAR: usize = 2 << 20;
 /// The tasks that a large product should have at least.
 const LEAST: usize = 16;
-/// The rows of a part are a multiple of this, unless they are all.
+/// Rows that a part has at least, unless they are all.
 pub(super) const FEW: usize = 48;
 
 /// An output cut into a grid of parts, one for each task.
@@ -29,15 +29,21 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// For `rows` rows against `panels` panels of so many bytes and numbers.
-    pub(super) fn new(rows: usize, panels: usize, bytes: usize, numbers: usize) -> Self {
+    /// For `rows` rows, in tiles of `tile`, against `panels` panels of so many bytes and numbers.
+    pub(super) fn new(rows: usize, tile: usize, panels: usize, bytes: usize, numbers: usize) -> Self {
         let work = (BYTE * bytes).saturating_add(numbers.saturating_mul(rows.min(ROWS)));
         let panels_each = (GRAIN / work.max(1)).max(panels.div_ceil(MOST)).clamp(1, panels.max(1));
         let across = panels.div_ceil(panels_each).max(1);
         let worth = (work.saturating_mul(panels) / GRAIN).saturating_mul(rows.div_ceil(ROWS)).clamp(1, LEAST);
-        let down = rows.div_ceil(ROWS).max(worth.div_ceil(across)).min(rows.div_ceil(FEW)).max(1);
-        let rows_each = rows.div_ceil(down).next_multiple_of(FEW).min(rows).max(1);
-        Self { rows, panels, rows_each, panels_each, near: panels.saturating_mul(bytes) <= NEAR }
+        let near = panels.saturating_mul(bytes) <= NEAR;
+        let mut down = rows.div_ceil(ROWS).max(worth.div_ceil(across));
+        if near && down > 1 {
+            // An even number is shared evenly by two threads.
+            down = down.next_multiple_of(2);
+        }
+        let down = down.min(rows.div_ceil(FEW)).max(1);
+        let rows_each = rows.div_ceil(down).next_multiple_of(tile).min(rows).max(1);
+        Self { rows, panels, rows_each, panels_each, near }
     }
 
     /// Number of tasks.
@@ -69,7 +75,7 @@ mod tests {
             (512, 2, 20_000, 18_000),
             (700, 1, 1 << 18, 1 << 18),
         ] {
-            let plan = Plan::new(rows, panels, bytes, numbers);
+            let plan = Plan::new(rows, 12, panels, bytes, numbers);
             let mut seen = vec![0_u8; rows * panels];
             for task in 0..plan.tasks() {
                 let (rows, part) = plan.part(task);
@@ -83,9 +89,9 @@ mod tests {
 
     #[test]
     fn large_products_feed_several_threads_and_small_ones_do_not() {
-        assert_eq!(Plan::new(1, 2, 20_000, 18_000).tasks(), 1);
-        assert!(Plan::new(1, 48, 20_000, 18_000).tasks() >= 12);
-        assert_eq!(Plan::new(1, 1536, 20_000, 18_000).tasks(), 64);
-        assert!(Plan::new(512, 2, 20_000, 18_000).tasks() >= 8);
+        assert_eq!(Plan::new(1, 12, 2, 20_000, 18_000).tasks(), 1);
+        assert!(Plan::new(1, 12, 48, 20_000, 18_000).tasks() >= 12);
+        assert_eq!(Plan::new(1, 12, 1536, 20_000, 18_000).tasks(), 64);
+        assert!(Plan::new(512, 12, 2, 20_000, 18_000).tasks() >= 8);
     }
 }

@@ -144,7 +144,7 @@ fn region(first: usize, m: usize, x: &Activations<'_>, products: &mut [Product<'
 fn plan(weight: Panels<'_>, m: usize) -> Plan {
     let (n, k) = (weight.rows(), weight.cols());
     let plan = with_layout!(weight.format(), L => {
-        Plan::new(m, n.div_ceil(L::PANEL), L::panel_bytes(k), L::PANEL * k)
+        Plan::new(m, L::TALLEST, n.div_ceil(L::PANEL), L::panel_bytes(k), L::PANEL * k)
     });
     plan.expect("what is packed has a layout")
 }
