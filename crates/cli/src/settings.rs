@@ -57,7 +57,7 @@ pub(crate) fn args() -> Vec<Arg> {
             .action(ArgAction::SetTrue)
             .help("Go on past a token that ends a text"),
         cache_arg(),
-        precision_arg("split with --greedy, else as_stored"),
+        precision_arg("split where temperature is 0, else as_stored"),
     ]
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn config(text: &str) -> Result<ModelConfig> {
         let names = presets::ALL.iter().map(|preset| preset.name);
         let hint = nearest(text, names).map_or_else(String::new, |name| format!("; did you mean `{name}`?"));
         return Err(Failure::failed(format_args!(
-            "{text}: no preset has this name, and no file or folder is there{hint}; `formwork presets` lists all"
+            "{text}: no preset has this name, and no file or folder is there; `formwork presets` lists all{hint}"
         )));
     }
     read(path)

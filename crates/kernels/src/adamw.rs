@@ -68,9 +68,9 @@ struct Constants<T> {
     eps: T,
 }
 
-/// One step over flat memory. It is fastest where all four slices begin at the same distance from a boundary of 64 bytes,
-/// as parts of flat memory with the same range do: what comes before the boundary goes first, since numbers that cross
-/// cache lines halve the speed.
+/// One step over flat memory. It is fastest where all four slices begin at the same distance from a boundary of 64
+/// bytes, as parts of flat memory with the same range do: what comes before the boundary goes first, since vectors that
+/// cross cache lines halve the speed.
 ///
 /// # Panics
 /// If lengths differ or `step` is 0.

@@ -14,7 +14,8 @@ pub(crate) struct Disjoint<'a, T> {
 }
 
 // SAFETY: the pointer stands for a `&mut [T]`, which may be sent and, since parts are only handed out under the
-// contract of `slice` (no overlap), be used from several threads when `T` may be.
+// contract of `slice` (no overlap), be used from several threads when `T` may be; who follows the address that
+// `start_of` gives vouches for the same.
 unsafe impl<T: Send> Send for Disjoint<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Disjoint<'_, T> {}

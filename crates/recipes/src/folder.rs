@@ -262,5 +262,9 @@ pub(crate) fn save_description(
 }
 
 pub(crate) fn create(folder: &Path) -> Result<()> {
+    if folder.is_file() {
+        return Err(Error::invalid("the place to write to", "a folder, or the name of a new one", "a file"))
+            .in_file(folder.display());
+    }
     std::fs::create_dir_all(folder).map_err(Error::external).in_file(folder.display())
 }

@@ -235,6 +235,10 @@ fn quantising_reports_the_error_of_each_tensor() {
     refused("q8_0.gguf", "out", None, &["type", "Q8_0", "choose f32, f16 or bf16"]);
     refused("from", "out", Some("q4_0"), &["Q4_0", "a .gguf file"]);
     refused("from", "from", None, &["another place"]);
+    refused("from", "q8_0.gguf/out", None, &["q8_0.gguf/out"]);
+    std::fs::write(path("taken"), "words").unwrap();
+    refused("from", "taken", None, &["taken", "expected a folder", "found a file"]);
+    assert_eq!(std::fs::read_to_string(path("taken")).unwrap(), "words");
     assert!("int7".parse::<StoredType>().unwrap_err().to_string().contains("one of f32, f16"));
     to(&path("q8_0.gguf"), &path("out"), Some("f32"));
     assert!(apart(&logits(&path("q8_0.gguf")), &logits(&path("out"))) < 1e-5);

@@ -38,8 +38,8 @@ residual stream in f32. Dropout is on if the config has it.
 
 With --json, the keys are forward_s, backward_s, optimiser_s (of the step whose total is the median), tok_s, peak_bytes
 (the most memory of the process until then; null where the system does not tell), predicted_bytes (the peak of a step as
-it is told before the first), threads, kernels (the instruction set), roofline, and model, precision, batch, seq, parameters, steps_s (of every step), loss (before the first counted
-step and after the last).
+it is told before the first), threads, kernels (the instruction set), roofline, and model, precision, batch, seq,
+parameters, steps_s (of every step), loss (before the first counted step and after the last).
 
 Examples:
   formwork bench-train --model gpt2-small

@@ -159,6 +159,8 @@ fn plain_loops_equal_the_reference_and_give_the_bits_of_tiles() {
 fn a_product_that_is_cut_into_tiles_equals_the_reference() {
     let case = Case { rows: 193, cols: 131, depth: 211, ..PLAIN };
     with_threads(2, || check(case));
+    // Strips and pieces of rows.
+    with_threads(2, || check(Case { rows: 1030, cols: 520, depth: 9, ..PLAIN }));
     let decode = Case { rows: 3, cols: 331, depth: 307, ..PLAIN };
     assert!(Plan::of(1, decode.rows, decode.cols, decode.depth).tasks() > 1);
     with_threads(2, || check(decode));
@@ -195,7 +197,9 @@ fn empty_shapes_store_zeros_or_add_nothing() {
 
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
-    for (batch, rows, cols, depth) in [(1, 300, 200, 150), (1, 2, 5000, 64), (9, 70, 60, 80)] {
+    for (batch, rows, cols, depth) in
+        [(1, 300, 200, 150), (1, 2, 5000, 64), (9, 70, 60, 80), (1, 1030, 520, 9)]
+    {
         for (a_transposed, b_transposed) in [(false, true), (false, false), (true, false)] {
             let case = Case { rows, cols, depth, batch, a_transposed, b_transposed, ..PLAIN };
             for isa in Isa::available() {

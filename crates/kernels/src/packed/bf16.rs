@@ -170,8 +170,8 @@ unsafe fn product<L>(
                     alpha: 1.0,
                     write: if i == 0 { Write::Store } else { Write::Add },
                 };
-                // SAFETY: the assertions above and the caller's promise: rows below `height`, steps below `steps`, columns
-                // below those of the output, and tiles whose columns divide the panel's.
+                // SAFETY: the assertions above and the caller's promise: rows below `height`, steps below `steps`,
+                // columns below those of the output, and tiles whose columns divide the panel's.
                 unsafe { tiles.run(tiles.rows().min(height - row), &call) };
             }
         }
@@ -250,6 +250,16 @@ mod tests {
                 assert_eq!(run(&w, &x[..m * k]), alone[..m * n], "{m} rows");
             }
         });
+    }
+
+    #[test]
+    fn rows_that_wait_for_the_next_pass_have_the_bits_of_rows_alone() {
+        let (n, k) = (1, 90_000); // 48 rows a pass
+        let (bytes, _) = weights(n, k);
+        let w = packed(&bytes, n, k);
+        let x = numbers::<f32>(6, 50 * k);
+        let alone: Vec<f32> = x.chunks_exact(k).flat_map(|x| run(&w, x)).collect();
+        assert_eq!(run(&w, &x), alone);
     }
 
     #[test]

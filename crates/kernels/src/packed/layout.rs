@@ -53,7 +53,7 @@ pub(super) trait Layout {
     fn product(isa: Isa, panel: &[u8], x: &[Self::Unit], height: usize, sums: &mut [f32]);
 
     /// The same sums, stored where they are wanted, or `false` where the layout makes whole panels of sums only and
-    /// nothing was stored.
+    /// nothing was stored. It is called as `product` is, with at most [`Layout::PANEL`] columns.
     ///
     /// # Safety
     /// What `to` stands for, in `height` rows, may be written and read, and nobody else uses it meanwhile.

@@ -15,8 +15,8 @@ const ROWS: usize = 192;
 const NEAR: usize = 2 << 20;
 /// The tasks that a large product should have at least.
 const LEAST: usize = 16;
-/// Rows that a part has at least, unless they are all.
-pub(super) const FEW: usize = 48;
+/// About the fewest rows of a part, unless they are all.
+const FEW: usize = 48;
 
 /// An output cut into a grid of parts, one for each task.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +38,7 @@ impl Plan {
         let near = panels.saturating_mul(bytes) <= NEAR;
         let mut down = rows.div_ceil(ROWS).max(worth.div_ceil(across));
         if near && down > 1 {
-            // An even number is shared evenly by two threads.
+            // Two threads share an even number better.
             down = down.next_multiple_of(2);
         }
         let down = down.min(rows.div_ceil(FEW)).max(1);
@@ -55,8 +55,8 @@ impl Plan {
     pub(super) fn part(&self, task: usize) -> (Range<usize>, Range<usize>) {
         let (down, across) = (self.rows.div_ceil(self.rows_each), self.panels.div_ceil(self.panels_each));
         let span = |i: usize, each: usize, all: usize| i * each..((i + 1) * each).min(all);
-        // Neighbours share panels, so that a thread finds them in its cache. Where all panels fit, they share rows: those
-        // that the same thread prepared, which then never leave its core.
+        // Neighbours share panels, so that a thread finds them in its cache. Where all panels fit, they share rows: mostly
+        // those that the same thread has prepared.
         let (row, panel) =
             if self.near { (task / across, task % across) } else { (task % down, task / down) };
         (span(row, self.rows_each, self.rows), span(panel, self.panels_each, self.panels))
@@ -69,16 +69,20 @@ mod tests {
 
     #[test]
     fn every_part_belongs_to_one_task() {
-        for (rows, panels, bytes, numbers) in [
-            (1, 1, 1 << 10, 1 << 10),
-            (1, 48, 20_000, 18_000),
-            (512, 2, 20_000, 18_000),
-            (700, 1, 1 << 18, 1 << 18),
+        for (rows, tile, panels, bytes, numbers, near) in [
+            (1, 12, 1, 1 << 10, 1 << 10, true),
+            (1, 16, 48, 20_000, 18_000, true),
+            (512, 12, 2, 20_000, 18_000, true),
+            (333, 16, 13, 40_000, 36_000, true),
+            (700, 12, 1, 1 << 18, 1 << 18, true),
+            (511, 16, 48, 1 << 18, 1 << 17, false),
         ] {
-            let plan = Plan::new(rows, 12, panels, bytes, numbers);
+            let plan = Plan::new(rows, tile, panels, bytes, numbers);
+            assert_eq!(plan.near, near, "{plan:?}");
             let mut seen = vec![0_u8; rows * panels];
             for task in 0..plan.tasks() {
                 let (rows, part) = plan.part(task);
+                assert!(rows.start % tile == 0, "{plan:?}: a part begins inside a tile");
                 for row in rows {
                     part.clone().for_each(|panel| seen[row * panels + panel] += 1);
                 }

@@ -72,8 +72,8 @@ pub(super) fn check(x: &[f32], products: &[Product<'_>]) -> Option<(usize, usize
     Some((m, k))
 }
 
-/// Rows are cut at multiples of this, which is one of every layout's tallest tile.
-const TILE: usize = super::plan::FEW;
+/// Passes, and what is prepared together, end at multiples of this, which is one of every layout's tallest tile.
+const TILE: usize = 48;
 
 /// One `x` as each kind of layout wants it; empty where none does.
 pub(super) struct Activations<'a> {

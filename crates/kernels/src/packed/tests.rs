@@ -124,6 +124,20 @@ fn a_row_alone_has_the_bits_of_the_row_among_others() {
 }
 
 #[test]
+fn a_row_alone_has_the_bits_of_the_row_in_a_product_that_is_cut() {
+    for format in [Format::Q8_0, Format::Q4_K] {
+        let case = Case::new(format, 64, 512);
+        for m in [50, 130, 333] {
+            let x = numbers::<f32>(6, m * case.k);
+            let together = case.run(&x);
+            for (i, x) in x.chunks_exact(case.k).enumerate() {
+                assert_eq!(case.run(x), together[i * case.n..(i + 1) * case.n], "{format}, row {i} of {m}");
+            }
+        }
+    }
+}
+
+#[test]
 fn every_number_of_threads_gives_the_same_bits() {
     for format in [Format::Q8_0, Format::Q4_K] {
         let case = Case::new(format, 700, 1024);
