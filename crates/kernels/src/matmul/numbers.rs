@@ -37,6 +37,11 @@ pub(crate) trait Numbers: Copy + Send + Sync {
 
     fn tiles(&self) -> Tiles<Self::Left, Self::Right, Self::Out>;
 
+    /// Those for a row alone beside a right operand that is read where it lies.
+    fn row_tiles(&self) -> Tiles<Self::Left, Self::Right, Self::Out> {
+        self.tiles()
+    }
+
     /// Columns of a panel, a multiple of the columns of a tile.
     fn panel(&self) -> usize {
         self.tiles().cols()
@@ -105,6 +110,10 @@ impl<T: Element + Tiled> Numbers for Plain<T> {
 
     fn tiles(&self) -> Tiles<T, T, T> {
         T::tiles(self.isa)
+    }
+
+    fn row_tiles(&self) -> Tiles<T, T, T> {
+        T::row_tiles(self.isa)
     }
 
     fn left_in_place(from: View<T>, rows: usize, depth: usize) -> Option<View<T>> {

@@ -17,8 +17,11 @@ use super::tile::{self, Call, Tiles};
 use crate::transpose::transpose;
 use crate::{Write, scratch, team::parallel};
 
-/// Rows for which packing a contiguous right operand costs more than it wins.
+/// Rows for which packing a contiguous right operand costs more than it wins, with tiles that read runs of [`RUN`] bytes.
 const FEW: usize = 64;
+const RUN: usize = 256;
+/// The same with tiles that read the shortest runs.
+const FEWER: usize = 16;
 /// Neighbouring tasks share their columns where there are at least so many strips of them, which are shared out evenly;
 /// fewer may differ in width by half, and then they share their rows.
 const EVEN: usize = 8;
@@ -262,6 +265,12 @@ unsafe fn in_parts<N: Numbers>(
     });
 }
 
+/// The rows up to which a right operand is read where it lies: fewer, the shorter the runs are that a tile reads.
+fn few<N: Numbers>(tiles: &Tiles<N::Left, N::Right, N::Out>) -> usize {
+    let run = tiles.cols() * size_of::<N::Right>();
+    (FEW * run / RUN).clamp(FEWER, FEW)
+}
+
 /// # Safety
 /// As [`in_parts`].
 unsafe fn part<N: Numbers>(
@@ -275,7 +284,7 @@ unsafe fn part<N: Numbers>(
     let panel = numbers.panel();
     let whole = match N::right_in_place(p.b) {
         // Packing would cost more than it wins. Registers may not end beyond the matrix.
-        Some(_) if p.rows <= FEW => p.cols - p.cols % tiles.lanes(),
+        Some(_) if p.rows <= few::<N>(&tiles) => p.cols - p.cols % tiles.lanes(),
         _ => 0,
     };
     let packed = p.tile(0..p.rows, whole..p.cols);
@@ -289,6 +298,7 @@ unsafe fn part<N: Numbers>(
             unsafe {
                 if let Some(right) = N::right_in_place(p.b.from(k.start, 0)) {
                     let right = Right { start: right.data, width: panel, panel, step: right.row_stride };
+                    let tiles = if p.rows == 1 { numbers.row_tiles() } else { tiles };
                     sweep(&tiles, &left, &right, steps.len(), &Product { write, cols: whole, ..p });
                 }
                 numbers.pack_right(packed.b.from(k.start, 0), k.len(), packed.cols, room);

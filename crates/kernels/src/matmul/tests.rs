@@ -164,6 +164,7 @@ fn a_product_that_is_cut_into_tiles_equals_the_reference() {
     let decode = Case { rows: 3, cols: 331, depth: 307, ..PLAIN };
     assert!(Plan::of(1, decode.rows, decode.cols, decode.depth).tasks() > 1);
     with_threads(2, || check(decode));
+    with_threads(2, || check(Case { rows: 1, ..decode }));
 }
 
 #[test]

@@ -308,6 +308,10 @@ pub trait Tiled: Sized + 'static {
     #[doc(hidden)]
     #[allow(private_interfaces, reason = "sealed: nobody outside can name or call it")]
     fn tiles(isa: Isa) -> Tiles<Self, Self, Self>;
+    /// For a row alone: its sums leave registers for more columns, so that rows on the right are read in longer runs.
+    #[doc(hidden)]
+    #[allow(private_interfaces, reason = "as above")]
+    fn row_tiles(isa: Isa) -> Tiles<Self, Self, Self>;
 }
 
 macro_rules! tiled {
@@ -323,6 +327,17 @@ macro_rules! tiled {
                     #[cfg(target_arch = "x86_64")]
                     Isa::Avx2 => tiles!(avx2::<Plain<$middle>>, <$middle>::LANES, [1 2 3 4 5 6], [1 2]),
                     _ => tiles!(portable::<Plain<Portable<$item, $lanes>>>, $lanes, [1 2 3 4 5 6], [1 2]),
+                }
+            }
+
+            #[allow(private_interfaces, reason = "as the trait says")]
+            fn row_tiles(isa: Isa) -> Tiles<$item, $item, $item> {
+                match isa {
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx512 | Isa::Avx512Dot => Self::tiles(isa),
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx2 => tiles!(avx2::<Plain<$middle>>, <$middle>::LANES, [1], [1 2 3 4 5 6 7 8]),
+                    _ => tiles!(portable::<Plain<Portable<$item, $lanes>>>, $lanes, [1], [1 2 3 4 5 6 7 8]),
                 }
             }
         }
